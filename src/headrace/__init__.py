@@ -1,0 +1,1 @@
+"""Headrace: the throughput-first stack for diffusion image models."""

@@ -1,0 +1,16 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from headrace.cli import bench
+
+app = typer.Typer(
+    name="headrace",
+    help="More images a second from diffusion models: the same pictures, batched step by step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

@@ -1,0 +1,84 @@
+"""The errors Headrace raises on purpose.
+
+Each message says what was wrong, with which value, and what to do about it. Anything else that escapes is a defect.
+"""
+
+
+class HeadraceError(Exception):
+    """Base of every error that a user can cause or mend.
+
+    `problem` names what was wrong and the offending value; `remedy` says what to do.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+
+
+class RequestError(HeadraceError):
+    """A request holds a value that no model, or not this model, can serve. `field` names it."""
+
+    def __init__(self, field: str, problem: str, remedy: str = "") -> None:
+        self.field = field
+        super().__init__(problem, remedy)
+
+
+class CapacityError(RequestError):
+    """A request is larger than the whole memory budget of the engine, so waiting would never help."""
+
+
+class ModelError(HeadraceError):
+    """A model folder cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No embedded model has this name and no folder stands at this path."""
+
+
+class UnsupportedModelError(ModelError):
+    """The folder is a model of a family that has no adapter."""
+
+
+class CorruptModelError(ModelError):
+    """A file of the model is missing, truncated or not what it should be."""
+
+
+class UnsafeWeightsError(ModelError):
+    """The weights are pickled. Headrace never unpickles a model file."""
+
+
+class SolverError(HeadraceError):
+    """A solver is unknown, or its configuration cannot be compiled into a plan."""
+
+
+class NotLinearError(SolverError):
+    """The solver's update is not linear in (sample, model outputs, noise), so it has no plan."""
+
+
+class PlanError(HeadraceError):
+    """A plan's table is not valid: a column of the wrong shape, type or range."""
+
+
+class NumericalError(HeadraceError):
+    """A request's latents became NaN or infinite."""
+
+
+class ExecutionError(HeadraceError):
+    """The network or the decoder raised on this request alone."""
+
+
+class RecipeError(HeadraceError):
+    """A training recipe has an unknown key, a wrong type or values that do not fit together."""
+
+
+class DataError(HeadraceError):
+    """A data set cannot be read or holds nothing usable."""
+
+
+class TrainingError(HeadraceError):
+    """Training had to stop: a NaN loss, or a checkpoint of another network."""
+
+
+class OutputError(HeadraceError):
+    """A result cannot be written: no space, no permission, or the path is taken."""
