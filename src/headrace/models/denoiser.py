@@ -1,0 +1,46 @@
+"""The denoiser protocol: rows in, outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+CONDITIONAL = 0
+UNCONDITIONAL = 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one network call evaluates: N rows that share a batch key.
+
+    Attributes:
+        sample: [N, C, h, w] network input, already multiplied by the plan's `input_scale`, in the network's dtype.
+        timestep: [N] float32, what the network is told.
+        conditioning: name -> [N, ...] tensors, as the pipeline's `encode` made them.
+        slots: [N] int64 on the host: which slot each row belongs to (for values that are kept per slot).
+        branches: [N] int8 on the host: `CONDITIONAL` or `UNCONDITIONAL` (guidance evaluates a row twice).
+        columns: name -> [N, ...] host array of the decision columns that a denoiser may read (`stage`, `compute`, ...).
+    """
+
+    sample: torch.Tensor
+    timestep: torch.Tensor
+    conditioning: Mapping[str, torch.Tensor]
+    slots: npt.NDArray[np.int64]
+    branches: npt.NDArray[np.int8]
+    columns: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.sample.shape[0]
+
+
+class Denoiser(Protocol):
+    """A network of any family behind one call."""
+
+    def __call__(self, rows: Rows) -> torch.Tensor:
+        """The model output of each row, [N, C, h, w], in the model's own prediction type (a learned variance is dropped)."""
+        ...

@@ -1,0 +1,137 @@
+"""The pipeline protocol: what the engine needs to know of a model family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from headrace.errors import RequestError
+from headrace.models.conditioning import Conditioning
+from headrace.models.denoiser import Rows
+from headrace.request import Request
+
+LatentShape = tuple[int, int, int]
+
+
+class Pipeline(ABC):
+    """One loaded model: encodes conditioning, evaluates rows, decodes latents. Holds no state of any request.
+
+    `components` is the diffusers pipeline that was loaded from the folder; its networks, tokenizers and solver are used as
+    they are. Subclasses are the families.
+    """
+
+    family: ClassVar[str]
+    default_guidance: ClassVar[float] = 1.0
+
+    def __init__(self, components: Any, name: str) -> None:
+        self.components = components
+        self.name = name
+
+    @property
+    @abstractmethod
+    def network(self) -> torch.nn.Module:
+        """The denoising network's module."""
+
+    @property
+    @abstractmethod
+    def default_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model was trained at."""
+
+    @property
+    @abstractmethod
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> LatentShape:
+        """(C, h, w) of the latents of a picture of this size in pixels."""
+
+    @abstractmethod
+    def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
+        """The conditioning of each (checked) request, text encoders called in batches."""
+
+    @abstractmethod
+    def denoise(self, rows: Rows) -> torch.Tensor:
+        """One network call: [N, C, h, w] model outputs (see `headrace.models.denoiser.Denoiser`)."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [N, C, h, w] -> uint8 pixels [N, H, W, channels], on the latents' device."""
+
+    def check_conditioning(self, request: Request) -> None:
+        """Raises `RequestError` where the request's prompt or class does not suit this family."""
+        if request.prompt is not None or request.negative_prompt is not None:
+            raise RequestError(
+                "prompt", f"{self.name} is not a text-to-image model, so it takes no prompt", "Leave the prompt out"
+            )
+        if request.class_label is not None:
+            raise RequestError(
+                "class_label", f"{self.name} is not class-conditional, so it takes no class_label", "Leave it out"
+            )
+
+    def check(self, request: Request) -> None:
+        """Raises `RequestError` naming the field where this model cannot serve the request."""
+        self.check_conditioning(request)
+        for field, value in (("height", request.height), ("width", request.width)):
+            if value is not None and value % self.size_multiple:
+                lower = max(self.size_multiple, value // self.size_multiple * self.size_multiple)
+                raise RequestError(
+                    field,
+                    f"{field} {value} is not a multiple of {self.size_multiple}, as {self.name} needs",
+                    f"Use {lower} or {lower + self.size_multiple}",
+                )
+
+    def size(self, request: Request) -> tuple[int, int]:
+        """(height, width) in pixels of the request's picture."""
+        height, width = self.default_size
+        return request.height or height, request.width or width
+
+    def guidance(self, request: Request) -> float:
+        """The guidance scale that the rows of this request use; 1 where there is nothing to guide away from.
+
+        As in diffusers, scales of 1 and less mean the conditional branch only.
+        """
+        scale = self.default_guidance if request.guidance_scale is None else request.guidance_scale
+        return max(scale, 1.0) if self.default_guidance != 1.0 else 1.0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's dtype."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The network's device."""
+        return next(self.network.parameters()).device
+
+
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Images [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C], rounded as diffusers' image processor does."""
+    unit = (images.float() / 2 + 0.5).clamp(0, 1)
+    return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def require_prompt(request: Request, name: str) -> None:
+    """Raises `RequestError` unless the request has a prompt and no class label, as a text-to-image model needs."""
+    if request.prompt is None:
+        raise RequestError("prompt", f"{name} is a text-to-image model and the request has no prompt", "Give a prompt")
+    if request.class_label is not None:
+        raise RequestError("class_label", f"{name} takes a prompt, not a class_label", "Leave class_label out")
+
+
+def require_class(request: Request, name: str, classes: int) -> None:
+    """Raises `RequestError` unless the request has a class label below `classes` and no prompt."""
+    if request.prompt is not None or request.negative_prompt is not None:
+        raise RequestError("prompt", f"{name} takes a class_label, not a prompt", "Leave the prompt out")
+    if request.class_label is None:
+        raise RequestError(
+            "class_label", f"{name} is class-conditional and the request has no class_label", f"Give 0 to {classes - 1}"
+        )
+    if request.class_label >= classes:
+        raise RequestError(
+            "class_label", f"class_label {request.class_label} is outside the model's {classes} classes",
+            f"Give 0 to {classes - 1}",
+        )

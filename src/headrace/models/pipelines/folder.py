@@ -1,0 +1,123 @@
+"""What can be known of a model folder before anything of it is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from headrace.errors import CorruptModelError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+TRUSTED_LIBRARIES = {"diffusers", "transformers"}
+# Parts that no picture depends on, so they are never loaded.
+UNUSED_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
+_CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "vocab.json", "spiece.model")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A diffusers model folder that was looked at: `parts` maps each part to its class name."""
+
+    path: Path
+    name: str
+    class_name: str
+    parts: dict[str, str]
+    variant: str | None
+
+
+def embedded_models() -> dict[str, Path]:
+    """Name -> folder of the models that are shipped inside the package."""
+    root = Path(str(resources.files("headrace"))) / "assets"
+    return {index.parent.name: index.parent for index in sorted(root.glob("*/model_index.json"))}
+
+
+def find(path_or_name: str | Path) -> Path:
+    """The folder of an embedded name or a local path. Raises `ModelNotFoundError`."""
+    embedded = embedded_models()
+    if str(path_or_name) in embedded:
+        return embedded[str(path_or_name)]
+    folder = Path(path_or_name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise UnsupportedModelError(
+            f"{folder} is a single file, and Headrace loads diffusers folders",
+            "Convert it with diffusers' from_single_file(...) and save_pretrained(...)",
+        )
+    known = ", ".join(sorted(embedded)) or "none"
+    raise ModelNotFoundError(
+        f"there is no model {str(path_or_name)!r}", f"Give a diffusers folder, or an embedded name (known: {known})"
+    )
+
+
+def inspect(path_or_name: str | Path) -> ModelFolder:
+    """Reads `model_index.json` and checks every part's files, without loading any.
+
+    Raises `ModelNotFoundError`, `UnsupportedModelError` (code of its own, parts of other libraries),
+    `UnsafeWeightsError` (pickles only) and `CorruptModelError` (files missing or cut short).
+    """
+    path = find(path_or_name)
+    index = _read_index(path)
+    parts: dict[str, str] = {}
+    variants: set[str | None] = set()
+    for part, entry in index.items():
+        if part.startswith("_") or part in UNUSED_PARTS or not isinstance(entry, list) or entry[0] is None:
+            continue
+        library, class_name = entry
+        if library not in TRUSTED_LIBRARIES:
+            raise UnsupportedModelError(
+                f"{path.name}: part {part!r} comes from {library!r}, and code inside a model folder is never run",
+                "Use a folder whose parts are diffusers or transformers classes",
+            )
+        parts[part] = class_name
+        variants |= _check_part(path / part)
+    variant = "fp16" if variants == {"fp16"} else None
+    return ModelFolder(path, path.name, str(index.get("_class_name")), parts, variant)
+
+
+def _read_index(path: Path) -> dict[str, object]:
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise UnsupportedModelError(
+            f"{path} has no model_index.json, so it is not a diffusers pipeline folder",
+            "Point at the folder that save_pretrained(...) of a pipeline wrote",
+        )
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CorruptModelError(f"{index} is not JSON: {error}", "Restore the file") from None
+    if not isinstance(content, dict) or "_class_name" not in content:
+        raise CorruptModelError(f"{index} does not name a pipeline class", "Restore the file")
+    return content
+
+
+def _check_part(folder: Path) -> set[str | None]:
+    """Variants of the weights that lie in a part's folder: None for the plain ones, 'fp16'; empty where it has none."""
+    if not folder.is_dir() or not any((folder / name).is_file() for name in _CONFIGS):
+        raise CorruptModelError(f"{folder} is missing or has no configuration file", "Restore the whole model folder")
+    weights = sorted(folder.glob("*.safetensors"))
+    pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLED]
+    if pickles and not weights:
+        raise UnsafeWeightsError(
+            f"{folder} has pickled weights only ({pickles[0]}), and loading those can run any code",
+            "Convert them: load with diffusers where you trust the file, then save_pretrained(..., safe_serialization=True)",
+        )
+    needs_weights = (folder / "config.json").is_file()
+    if needs_weights and not weights:
+        raise CorruptModelError(f"{folder} has a configuration but no weights", "Restore its .safetensors file")
+    for file in weights:
+        _check_weights(file)
+    plain = [file for file in weights if ".fp16." not in file.name]
+    return {None} if plain else ({"fp16"} if weights else set())
+
+
+def _check_weights(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            opened.keys()
+    except (SafetensorError, OSError) as error:
+        raise CorruptModelError(f"{file} cannot be read: {error}", "Restore the file; it may be cut short") from None
