@@ -1,0 +1,7 @@
+"""The engine: rows of many requests gathered, called and scattered."""
+
+from headrace.engine.engine import Engine
+from headrace.engine.result import Progress, Result, RoundReport
+from headrace.engine.settings import EngineSettings
+
+__all__ = ["Engine", "EngineSettings", "Progress", "Result", "RoundReport"]

@@ -25,6 +25,8 @@ class Pipeline(ABC):
 
     family: ClassVar[str]
     default_guidance: ClassVar[float] = 1.0
+    # Decision columns of a plan that this pipeline's denoiser carries out, besides guidance.
+    columns: frozenset[str] = frozenset()
 
     def __init__(self, components: Any, name: str) -> None:
         self.components = components
@@ -89,13 +91,18 @@ class Pipeline(ABC):
         height, width = self.default_size
         return request.height or height, request.width or width
 
+    @property
+    def guided(self) -> bool:
+        """Whether there is an unconditional branch for guidance to move away from."""
+        return self.default_guidance != 1.0
+
     def guidance(self, request: Request) -> float:
         """The guidance scale that the rows of this request use; 1 where there is nothing to guide away from.
 
         As in diffusers, scales of 1 and less mean the conditional branch only.
         """
         scale = self.default_guidance if request.guidance_scale is None else request.guidance_scale
-        return max(scale, 1.0) if self.default_guidance != 1.0 else 1.0
+        return max(scale, 1.0) if self.guided else 1.0
 
     @property
     def dtype(self) -> torch.dtype:

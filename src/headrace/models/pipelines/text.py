@@ -98,8 +98,9 @@ class StableDiffusionPipeline(TextPipeline):
     def _guidance_width(self) -> int | None:
         return self.components.unet.config.time_cond_proj_dim
 
-    def guidance(self, request: Request) -> float:
-        return super().guidance(request) if self._guidance_width is None else 1.0
+    @property
+    def guided(self) -> bool:
+        return self._guidance_width is None
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
         if self._guidance_width is None:

@@ -1,0 +1,134 @@
+"""One network call: the current rows of several slots gathered, evaluated, updated and scattered back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from headrace.engine import coefficients as at
+from headrace.engine.slot import Slot
+from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
+
+Call = Callable[[Rows], torch.Tensor]
+
+
+class Batch:
+    """The current rows of `slots`, which share a batch key.
+
+    `columns` are the decision columns that the pipeline's denoiser reads. Nothing of a slot changes before `commit`.
+    """
+
+    def __init__(self, slots: Sequence[Slot], dtype: torch.dtype, columns: Sequence[str] = ()) -> None:
+        self.slots = slots
+        self._dtype = dtype
+        self._column_names = columns
+        self._device = slots[0].latents.device
+        self._depth = max(int(slot.table.depth[slot.row]) for slot in slots)
+        self._guided = np.array([slot.table.guided[slot.row] for slot in slots])
+        self._uncond = np.flatnonzero(self._guided)
+        self._table = self._upload(self._host_table())
+        self._latents = torch.stack([slot.latents for slot in slots])
+
+    def _host_table(self) -> npt.NDArray[np.float32]:
+        """[N, 10 + depth + 1]: the slots' rows, cut to the deepest register that any of them reads."""
+        table = np.zeros((len(self.slots), at.B + 1 + self._depth), dtype=np.float32)
+        for line, slot in zip(table, self.slots, strict=True):
+            row = slot.table.table[slot.row, : len(line)]
+            line[: len(row)] = row
+        return table
+
+    def _upload(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    def _column(self, position: int) -> torch.Tensor:
+        return self._table[:, position, None, None, None]
+
+    def rows(self) -> Rows:
+        """What the network is called with: every slot's conditional row, then the unconditional rows of guided ones."""
+        sample = (self._latents * self._column(at.INPUT_SCALE)).to(self._dtype)
+        timestep = self._table[:, at.TIMESTEP]
+        indices = np.concatenate([np.arange(len(self.slots)), self._uncond])
+        if len(self._uncond):
+            gather = self._upload(indices)
+            sample, timestep = sample[gather], timestep[gather]
+        branches = np.repeat(np.array([CONDITIONAL, UNCONDITIONAL], np.int8), [len(self.slots), len(self._uncond)])
+        return Rows(
+            sample=sample,
+            timestep=timestep,
+            conditioning=self._conditioning(),
+            slots=np.array([slot.index for slot in self.slots])[indices],
+            branches=branches,
+            columns={name: self._decisions(name)[indices] for name in self._column_names},
+        )
+
+    def _decisions(self, name: str) -> npt.NDArray[np.generic]:
+        return np.stack([getattr(slot.job.plan, name)[slot.row] for slot in self.slots])
+
+    def _conditioning(self) -> dict[str, torch.Tensor]:
+        branches = [slot.conditioning.positive for slot in self.slots]
+        for index in self._uncond:
+            negative = self.slots[index].conditioning.negative
+            assert negative is not None
+            branches.append(negative)
+        return {name: torch.stack([branch[name] for branch in branches]) for name in branches[0]}
+
+    def guide(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022): u + g (c - u) where a row has both branches, [N, C, h, w]."""
+        conditional, unconditional = outputs[: len(self.slots)], outputs[len(self.slots) :]
+        if not len(self._uncond):
+            return conditional
+        scale = self._column(at.GUIDANCE)
+        if len(self._uncond) == len(self.slots):
+            return unconditional + scale * (conditional - unconditional)
+        where = self._upload(self._uncond)
+        guided = unconditional + scale[where] * (conditional[where] - unconditional)
+        return conditional.index_copy(0, where, guided)
+
+    def commit(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Applies the plan's update x' = a x + sum_k b[k] h[-k] + c out + noise xi and moves every slot to its next row.
+
+        `outputs` are guided model outputs, [N, C, h, w] float32. Returns [N] flags on the device: latents still finite.
+        """
+        x = self._latents
+        h = self._column(at.P) * x + self._column(at.Q) * outputs
+        if any(slot.table.clipped[slot.row] for slot in self.slots):
+            h = torch.clamp(h, self._column(at.CLIP_LOW), self._column(at.CLIP_HIGH))
+        new = self._column(at.A) * x + self._column(at.B) * h
+        for back in range(1, self._depth + 1):
+            # A row that does not look back this far multiplies its own finite register by zero.
+            earlier = [slot.register(back) if back <= slot.table.history else slot.latents for slot in self.slots]
+            new += self._column(at.B + back) * torch.stack(earlier)
+        new += self._column(at.C) * outputs
+        noise = self._noise()
+        if noise is not None:
+            new += self._column(at.NOISE) * noise
+        self._scatter(new, h)
+        return torch.isfinite(new.flatten(1).sum(1))
+
+    def _noise(self) -> torch.Tensor | None:
+        draws = [slot.draw() for slot in self.slots]
+        if all(draw is None for draw in draws):
+            return None
+        silent = torch.zeros(self.slots[0].job.shape)
+        stacked = torch.stack([silent if draw is None else draw for draw in draws])
+        if self._device.type == "cuda":
+            stacked = stacked.pin_memory()
+        return stacked.to(self._device, non_blocking=True)
+
+    def _scatter(self, new: torch.Tensor, h: torch.Tensor) -> None:
+        targets, sources = [], []
+        for index, slot in enumerate(self.slots):
+            targets.append(slot.latents)
+            sources.append(new[index])
+            kept = slot.next_register
+            if kept is not None:
+                targets.append(kept)
+                sources.append(h[index])
+            slot.row += 1
+        torch._foreach_copy_(targets, sources)

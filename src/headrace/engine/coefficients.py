@@ -1,0 +1,52 @@
+"""A plan as the engine reads it: one float32 row of coefficients for each network evaluation."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.plan.column import key_columns
+from headrace.plan.plan import Plan
+
+# Positions in a row; b[0], b[1], ... follow behind.
+TIMESTEP, INPUT_SCALE, GUIDANCE, P, Q, CLIP_LOW, CLIP_HIGH, A, C, NOISE, B = range(11)
+
+
+class Coefficients:
+    """The float32 table of a plan and what the host must know of each row.
+
+    Attributes:
+        table: [R, 10 + H] float32 in the order of the constants above.
+        depth: [R] how many earlier registers the row's update reads.
+        guided: [R] whether the row evaluates both guidance branches.
+        clipped: [R] whether the row bounds its register.
+        draws: [R] normal draws from the request's stream; `noisy` says whether the last one is used.
+        history: registers of earlier rows that must be kept.
+        keys: [R] the values of the key columns, on which rows must agree to share a call.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        solver = [plan.timestep, plan.input_scale, plan.guidance, plan.p, plan.q]
+        update = [plan.clip[:, 0], plan.clip[:, 1], plan.a, plan.c, plan.noise]
+        self.table: npt.NDArray[np.float32] = np.column_stack([*solver, *update, plan.b]).astype(np.float32)
+        used = plan.b != 0
+        positions = np.arange(plan.b.shape[1])
+        self.depth: npt.NDArray[np.int64] = np.where(used, positions, 0).max(axis=1, initial=0)
+        self.guided: npt.NDArray[np.bool_] = plan.guidance != 1
+        self.clipped: npt.NDArray[np.bool_] = np.isfinite(plan.clip).any(axis=1)
+        self.draws: npt.NDArray[np.int64] = plan.draws.astype(np.int64)
+        self.noisy: npt.NDArray[np.bool_] = plan.noise != 0
+        self.history: int = int(self.depth.max(initial=0))
+        columns = [getattr(plan, name) for name in key_columns()]
+        self.keys: list[tuple[float, ...]] = [tuple(float(column[row]) for column in columns) for row in range(len(plan))]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@lru_cache(maxsize=1024)
+def coefficients(plan: Plan) -> Coefficients:
+    """The coefficients of a plan, shared by all requests with an equal one."""
+    return Coefficients(plan)

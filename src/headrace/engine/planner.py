@@ -1,0 +1,71 @@
+"""From a request to its plan: the solver traced, the guidance filled in, everything checked before any work is done."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+
+from headrace.errors import PlanError
+from headrace.models import solvers
+from headrace.models.pipelines.base import Pipeline
+from headrace.plan.column import COLUMNS, SOLVER
+from headrace.plan.plan import Plan
+from headrace.plan.trace import trace
+from headrace.request import Request
+
+_KEPT_PLANS = 1024
+
+
+class Planner:
+    """Plans the requests of one pipeline. Equal settings share one plan."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._plans: OrderedDict[tuple[str, int, float], Plan] = OrderedDict()
+
+    def plan(self, request: Request) -> Plan:
+        """The plan of plain sampling with the request's solver, steps and guidance scale. Raises `SolverError`."""
+        solver = request.solver or ""
+        key = (solver.lower(), request.steps, self._pipeline.guidance(request))
+        if key not in self._plans:
+            self._plans[key] = self._trace(request)
+            if len(self._plans) > _KEPT_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return self._plans[key]
+
+    def _trace(self, request: Request) -> Plan:
+        own = self._pipeline.components.scheduler
+        scheduler = own if request.solver is None else solvers.build(request.solver, own.config)
+        return trace(scheduler, request.steps).with_columns(guidance=self._pipeline.guidance(request))
+
+    def check(self, plan: Plan) -> None:
+        """Raises `PlanError` where a plan holds decisions that this pipeline would not carry out."""
+        carried_out = {"guidance", *self._pipeline.columns}
+        for name, column in COLUMNS.items():
+            if column.owner == SOLVER or name in carried_out:
+                continue
+            values: np.ndarray = getattr(plan, name)
+            changed = np.flatnonzero((values != column.default).reshape(len(plan), -1).any(axis=1))
+            if changed.size:
+                raise PlanError(
+                    f"row {changed[0]} of the plan sets {name} to {values[changed[0]]}, and {self._pipeline.name} as loaded "
+                    f"carries out no {name} decisions",
+                    f"Leave {name} at {column.default}, or load the model with the technique that fills it",
+                )
+        if (plan.guidance != 1).any() and not self._pipeline.guided:
+            raise PlanError(f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1")
+
+    def settings(self, request: Request, plan: Plan) -> Mapping[str, object]:
+        """What the request came to: solver, steps, guidance scale and size, with the model's defaults filled in."""
+        height, width = self._pipeline.size(request)
+        return {
+            "solver": request.solver or plan.solver,
+            "steps": request.steps,
+            "guidance_scale": self._pipeline.guidance(request),
+            "height": height,
+            "width": width,
+            "seed": request.seed,
+        }

@@ -1,0 +1,65 @@
+"""What comes out of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from headrace.errors import HeadraceError
+from headrace.plan.plan import Plan
+from headrace.request import Request
+
+
+@dataclass(frozen=True)
+class Result:
+    """One request's picture, or the error that it alone failed with.
+
+    Attributes:
+        number: the ticket that `Engine.submit` gave.
+        request: as submitted.
+        plan: the rows that were executed, with every decision on record.
+        settings: solver, steps, guidance scale, height and width as resolved from the model's defaults.
+        pixels: uint8 [H, W, channels], or None where `error` is set.
+    """
+
+    number: int
+    request: Request
+    plan: Plan
+    settings: Mapping[str, object] = field(default_factory=dict)
+    pixels: npt.NDArray[np.uint8] | None = None
+    error: HeadraceError | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture. Raises the request's own error where it failed."""
+        if self.error is not None:
+            raise self.error
+        assert self.pixels is not None
+        pixels = self.pixels[:, :, 0] if self.pixels.shape[2] == 1 else self.pixels
+        return Image.fromarray(pixels)
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What one round of the engine did. `calls` are network calls; `network_rows` counts both guidance branches."""
+
+    rows: int = 0
+    network_rows: int = 0
+    calls: int = 0
+    finished: int = 0
+    waiting: int = 0
+    resident: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far `Engine.generate` is: finished requests and plan rows, of how many."""
+
+    finished: int
+    total: int
+    rows_done: int
+    rows_total: int

@@ -1,0 +1,60 @@
+"""Calls the denoiser: optional compilation, with batch sizes padded to a few buckets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from headrace.engine.settings import EngineSettings
+from headrace.models.denoiser import Denoiser, Rows
+from headrace.models.pipelines.base import Pipeline
+
+
+class Runner:
+    """Evaluates rows, compiled or not. Without compilation a call has exactly the rows it was given."""
+
+    def __init__(self, pipeline: Pipeline, settings: EngineSettings) -> None:
+        self._denoise: Denoiser = pipeline.denoise
+        self._buckets = settings.buckets
+        self._padded = settings.compile is not None
+        self._graphs = settings.compile in ("reduce-overhead", "max-autotune") and pipeline.device.type == "cuda"
+        if settings.channels_last:
+            pipeline.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.compile is not None:
+            # Compiles the network in place in the module tree: its weights and its callers stay the same.
+            pipeline.network.compile(mode=settings.compile, dynamic=False)
+
+    def __call__(self, rows: Rows) -> torch.Tensor:
+        """The model outputs, [N, C, h, w] float32."""
+        wanted = len(rows)
+        if self._padded:
+            rows = _pad(rows, self._bucket(wanted))
+        if self._graphs:
+            # CUDA graphs reuse their output buffers: tell them that the last call's outputs were consumed.
+            torch.compiler.cudagraph_mark_step_begin()
+        return self._denoise(rows)[:wanted].float()
+
+    def _bucket(self, rows: int) -> int:
+        return next((size for size in self._buckets if size >= rows), rows)
+
+
+def _pad(rows: Rows, size: int) -> Rows:
+    """Repeats the last row up to `size`; its copies' outputs are thrown away."""
+    extra = size - len(rows)
+    if extra <= 0:
+        return rows
+
+    def padded(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor, tensor[-1:].expand(extra, *tensor.shape[1:])])
+
+    return replace(
+        rows,
+        sample=padded(rows.sample),
+        timestep=padded(rows.timestep),
+        conditioning={name: padded(tensor) for name, tensor in rows.conditioning.items()},
+        slots=np.append(rows.slots, np.full(extra, rows.slots[-1])),
+        branches=np.append(rows.branches, np.full(extra, rows.branches[-1])),
+        columns={name: np.concatenate([c, np.repeat(c[-1:], extra, 0)]) for name, c in rows.columns.items()},
+    )
