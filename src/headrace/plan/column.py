@@ -40,7 +40,7 @@ class Column:
         return np.dtype(_DTYPES[self.kind])
 
     def array(self, values: object, shape: tuple[int, ...]) -> np.ndarray:
-        """`values` broadcast to `shape`, checked, contiguous, read-only. Raises `PlanError` with column, row and value."""
+        """`values` broadcast to `shape`, checked and read-only. Raises `PlanError` with the column, row and value."""
         try:
             given: np.ndarray = np.asarray(values)
             filled = np.broadcast_to(given, shape)
@@ -61,6 +61,13 @@ class Column:
             result += 0.0  # -0.0 becomes 0.0, so that equal plans have equal digests
         result.setflags(write=False)
         return result
+
+    def width_of(self, values: object) -> int:
+        """How many values a row of `values` holds, for a column whose width varies. Raises `PlanError`."""
+        shape = _shape(values)
+        if len(shape) not in (1, 2):
+            raise PlanError(f"column {self.name} has shape {shape}", f"Give a list of values a row: {self.doc}")
+        return shape[-1]
 
     def _check_range(self, values: np.ndarray) -> None:
         if self.kind == "bool" or values.size == 0:

@@ -79,9 +79,7 @@ class Plan:
             return spec.array((-np.inf, np.inf) if values is None else values, (rows, 2))
         if values is None:
             return spec.array(np.ones((rows, 0), dtype=spec.dtype), (rows, 0))
-        if np.ndim(values) not in (1, 2):
-            raise PlanError(f"column {spec.name} has shape {np.shape(values)}", f"{spec.name}: a list of values a row")
-        return spec.array(values, (rows, np.shape(values)[-1]))
+        return spec.array(values, (rows, spec.width_of(values)))
 
     def _check_rows(self) -> None:
         if self.b.shape[1] == 0:

@@ -185,7 +185,7 @@ def _least_squares(terms: Matrix, targets: Matrix) -> Matrix:
 
 
 def _without_dust(values: Matrix, scale: Matrix | float) -> Matrix:
-    return np.where(np.abs(values) > 1e-13 * scale, values, 0.0)
+    return np.where(np.abs(values) > 1e-11 * scale, values, 0.0)
 
 
 def _size(vectors: Matrix) -> Matrix:
