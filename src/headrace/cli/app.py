@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench
+from headrace.cli import bench, generate, models
 
 app = typer.Typer(
     name="headrace",
@@ -13,4 +13,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command(
+    "generate",
+    epilog='Example: headrace generate "red apple" --solver dpm++2m --guidance 4 --seed 7 --n 4 --out apples',
+)(generate.generate)
+app.command("models", epilog="Example: headrace models --dir ~/models")(models.models)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

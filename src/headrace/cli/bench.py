@@ -11,8 +11,8 @@ import typer
 
 def bench(
     name: Annotated[str, typer.Argument(help="solvers, throughput, embedded, ... ('list' prints them all)")],
-    quick: Annotated[bool, typer.Option("--quick", help="a smaller load that ends within 60 seconds on two cores")] = False,
-    model: Annotated[str, typer.Option(help="embedded name or diffusers folder, where the benchmark takes one")] = "emoji",
+    quick: Annotated[bool, typer.Option("--quick", help="a smaller load: within 60 seconds on two cores")] = False,
+    model: Annotated[str, typer.Option(help="embedded name or diffusers folder, where one is used")] = "emoji",
     device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="data set, where the benchmark takes one")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the JSON, tables and plots")] = None,

@@ -1,0 +1,122 @@
+"""`headrace generate`: pictures from a prompt, or from a file of requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.errors import RequestError
+
+if TYPE_CHECKING:
+    from headrace.cli.jobs import BadLine, Job
+
+DTYPES = ("float32", "float16", "bfloat16")
+# Requests in the engine, in slots or waiting: enough that a slot never stays empty, few enough that memory stays flat.
+_AHEAD_OF_SLOTS = 2
+_LEAST_ROOM = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the command line asks for an engine."""
+
+    model: str
+    device: str
+    dtype: str
+    slots: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise RequestError("dtype", f"--dtype {self.dtype!r} is not accepted", f"Use one of {', '.join(DTYPES)}")
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="what to show; leave out for models without text")] = None,
+    model: Annotated[str, typer.Option(help="embedded name or diffusers folder")] = "emoji",
+    steps: Annotated[int | None, typer.Option(help="inference steps (default: 20)")] = None,
+    solver: Annotated[str | None, typer.Option(help="ddim, dpm++2m, euler-a, ... (default: the model's)")] = None,
+    guidance: Annotated[float | None, typer.Option(help="guidance scale; 1 is off (default: the model's)")] = None,
+    negative: Annotated[str | None, typer.Option(help="what guidance moves away from")] = None,
+    label: Annotated[int | None, typer.Option("--class", help="class label, for class-conditional models")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels (default: the model's)")] = None,
+    height: Annotated[int | None, typer.Option(help="pixels")] = None,
+    width: Annotated[int | None, typer.Option(help="pixels")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the first picture; the next add 1, 2, ...")] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="pictures of each request (default: 1)")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="file of JSON lines, or - for standard input")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("outputs"),
+    device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0")] = "cpu",
+    dtype: Annotated[str, typer.Option(help=" | ".join(DTYPES))] = "float32",
+    slots: Annotated[int, typer.Option(min=1, help="pictures in memory at once")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a picture on standard output")] = False,
+) -> None:
+    """Make pictures. Each is a PNG that carries its settings; a second run makes only those that are missing.
+
+    With --from, the other options are defaults for what a line leaves out. Fields of a line: prompt, negative_prompt,
+    class_label, steps, solver, guidance_scale, height, width, seed, n, name.
+    """
+    height, width = _size(size, height, width)
+    options = {
+        "prompt": prompt, "negative_prompt": negative, "class_label": label, "steps": steps, "solver": solver,
+        "guidance_scale": guidance, "height": height, "width": width, "seed": seed, "n": n,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    jobs, total = _jobs(given, source)
+    _run(jobs, total, EngineOptions(model, device, dtype, slots), out, as_json)
+
+
+def _size(size: str | None, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+    """(height, width) from --size or from --height and --width. Raises `RequestError`."""
+    if size is None:
+        return height, width
+    if height is not None or width is not None:
+        raise RequestError("size", f"--size {size} and --height or --width were both given", "Give one of them")
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", size)
+    if match is None:
+        raise RequestError("size", f"--size {size!r} is not accepted", "Write WIDTHxHEIGHT in pixels, such as 64x48")
+    return int(match[2]), int(match[1])
+
+
+def _jobs(given: dict[str, Any], source: str | None) -> tuple[Iterator[Job | BadLine], int | None]:
+    """The jobs, and how many pictures they are where that can be known. Raises `RequestError`."""
+    from headrace.cli.jobs import count_pictures, expand, open_lines, read_jobs
+
+    if source is None:
+        return expand(given), given.get("n", 1)
+    if "prompt" in given or "class_label" in given:
+        raise RequestError("from", "a prompt or class was given beside --from", "Put it into the lines")
+    lines = open_lines(source)
+    total = count_pictures(source) if "n" not in given else None
+    return read_jobs(lines, given), total
+
+
+def _run(jobs: Iterator[Job | BadLine], total: int | None, options: EngineOptions, out: Path, as_json: bool) -> None:
+    from headrace.cli.pictures import prepare_folder
+    from headrace.models.pipelines.folder import inspect
+
+    prepare_folder(out, _LEAST_ROOM)
+    folder = inspect(options.model)
+
+    import torch  # from here on the imports are heavy, and mistakes in the options have been found
+
+    from headrace.cli.generate_display import GenerateDisplay
+    from headrace.cli.lookahead import Lookahead
+    from headrace.cli.model_files import fingerprint
+    from headrace.cli.production import Destination, Production
+    from headrace.engine import Engine
+
+    engine = Engine.from_pretrained(
+        options.model, device=options.device, dtype=getattr(torch, options.dtype), slots=options.slots
+    )
+    ahead = _AHEAD_OF_SLOTS * options.slots
+    with GenerateDisplay(total, as_json) as display:
+        production = Production(engine, Destination(out, fingerprint(folder)), display, ahead)
+        tally = production.run(Lookahead(jobs, ahead))
+    display.summary(tally, out)
+    if tally.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,88 @@
+"""Pictures on disk: PNG files that carry the settings they were made with, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from headrace.errors import OutputError
+from headrace.training.files import write_file
+
+KEYWORD = "headrace"
+# What a picture depends on. The plan's digest stands for solver, steps and guidance as they were really run.
+IDENTITY = ("model", "weights", "dtype", "prompt", "negative_prompt", "class_label", "plan", "height", "width", "seed")
+
+
+def file_name(settings: Mapping[str, Any], name: str | None = None) -> str:
+    """`red-apple-7-1f0c9a3b52d4.png`: name or prompt, seed, and a digest of all that the picture depends on."""
+    identity = json.dumps({key: settings.get(key) for key in IDENTITY}, sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return f"{name or slug(settings.get('prompt'))}-{settings['seed']}-{digest}.png"
+
+
+def slug(text: str | None) -> str:
+    """A text for a file name: lower-case ASCII letters, digits, hyphens, at most 40; 'picture' where none is left."""
+    plain = unicodedata.normalize("NFKD", text or "").encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "picture"
+
+
+def write_picture(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:
+    """Write a PNG with `settings` as JSON in its text chunk 'headrace', by rename. Raises `OutputError`."""
+    info = PngInfo()
+    info.add_text(KEYWORD, json.dumps(settings, ensure_ascii=False))
+    info.add_text("Software", f"Headrace {version('headrace')}")
+    write_file(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=info))
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """The settings that a whole picture carries; None for a file that is missing, damaged or not from here."""
+    try:
+        with Image.open(path) as picture:
+            text = (
+                picture.info.get(KEYWORD) if isinstance(picture, PngImageFile) else None
+            )  # it stands before the pixels
+            picture.verify()  # reads every chunk and checks its sum, so a half-written file does not pass
+        settings = json.loads(text) if text else None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def is_made(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether `path` is a whole picture of exactly these settings."""
+    found = read_settings(path)
+    return found is not None and all(found.get(key) == settings.get(key) for key in IDENTITY)
+
+
+def prepare_folder(folder: Path, room: int) -> None:
+    """Make sure that pictures can be written: creates the folder, tries a file in it, and looks for `room` bytes free.
+
+    Raises `OutputError`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{str(folder)!r} is a file, and pictures need a folder", "Give another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(
+            f"{str(folder)!r} cannot be written to: {error.strerror or error}", "Give another folder with --out"
+        ) from None
+    if free < room:
+        raise OutputError(
+            f"{str(folder)!r} has {free / 1e6:.1f} MB free, and the first pictures may need {room / 1e6:.1f} MB",
+            "Free some space, or give another folder with --out",
+        )

@@ -1,0 +1,142 @@
+"""Jobs through an engine and onto disk: few submitted ahead, every picture written as soon as it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from headrace.cli.jobs import BadLine, Job
+from headrace.cli.lookahead import Lookahead
+from headrace.cli.pictures import file_name, is_made, write_picture
+from headrace.engine import Engine, Result, RoundReport
+from headrace.errors import HeadraceError, OutputError
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where pictures go, and which weights they come from (`headrace.cli.model_files.fingerprint`)."""
+
+    folder: Path
+    weights: str
+
+
+@dataclass
+class Tally:
+    """What became of the jobs. `kept`: finished by an earlier run."""
+
+    made: int = 0
+    kept: int = 0
+    failed: int = 0
+
+
+class Watcher(Protocol):
+    """Is told what happens, as it happens."""
+
+    def planned(self, rows: int) -> None:
+        """A job was submitted that takes this many plan rows."""
+
+    def round(self, report: RoundReport) -> None:
+        """The engine ran a round."""
+
+    def picture(self, job: Job, path: Path, settings: dict[str, Any], made: bool) -> None:
+        """A picture is on disk, `made` now or found there."""
+
+    def failure(self, job: Job | BadLine, error: HeadraceError) -> None:
+        """A job came to nothing."""
+
+
+class Production:
+    """Makes the pictures of a stream of jobs. At most `ahead` of them are in the engine at any time."""
+
+    def __init__(self, engine: Engine, destination: Destination, watcher: Watcher, ahead: int) -> None:
+        self._engine = engine
+        self._destination = destination
+        self._watcher = watcher
+        self._ahead = ahead
+        self._running: dict[int, tuple[Job, Path, dict[str, Any]]] = {}
+        self._told: tuple[int | None, str] | None = None
+        self.tally = Tally()
+
+    def run(self, jobs: Lookahead[Job | BadLine]) -> Tally:
+        """Runs to the end of the stream. A job that fails is reported and the rest is done. Raises `OutputError`."""
+        while True:
+            self._fill(jobs)
+            if not self._running:
+                if jobs.exhausted:
+                    return self.tally
+                continue
+            self._watcher.round(self._engine.step())
+            for result in self._engine.collect():
+                self._finish(result)
+
+    def _fill(self, jobs: Lookahead[Job | BadLine]) -> None:
+        for _ in range(self._ahead):  # bounded: many finished pictures must not keep the engine waiting
+            if len(self._running) >= self._ahead:
+                return
+            job = jobs.take(wait=not self._running)
+            if job is None:
+                return
+            self._start(job)
+
+    def _start(self, job: Job | BadLine) -> None:
+        if isinstance(job, BadLine):
+            self._fail(job, job.error)
+            return
+        try:
+            settings = self._settings(job)
+            path = self._destination.folder / file_name(settings, job.name)
+            if any(path == other for _, other, _ in self._running.values()):
+                self._keep(job, path, settings)  # asked for twice
+            elif is_made(path, settings):
+                self._keep(job, path, settings)
+            else:
+                self._running[self._engine.submit(job.request)] = job, path, settings
+                self._watcher.planned(len(self._engine.plan(job.request)))
+        except OutputError:
+            raise
+        except HeadraceError as error:
+            self._fail(job, error)
+
+    def _settings(self, job: Job) -> dict[str, Any]:
+        """What the picture depends on, defaults filled in, as it is written into the file."""
+        engine, request = self._engine, job.request
+        plan = engine.plan(request)
+        height, width = engine.pipeline.size(request)
+        return {
+            "model": engine.pipeline.name,
+            "weights": self._destination.weights,
+            "dtype": str(engine.pipeline.dtype).removeprefix("torch."),
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "class_label": request.class_label,
+            "solver": request.solver or plan.solver,
+            "steps": request.steps,
+            "guidance_scale": engine.pipeline.guidance(request),
+            "height": height,
+            "width": width,
+            "seed": request.seed,
+            "plan": plan.digest,
+            "headrace": version("headrace"),
+        }
+
+    def _finish(self, result: Result) -> None:
+        job, path, settings = self._running.pop(result.number)
+        if result.error is not None:
+            self._fail(job, result.error)
+            return
+        write_picture(path, result.image, settings)
+        self.tally.made += 1
+        self._watcher.picture(job, path, settings, made=True)
+
+    def _keep(self, job: Job, path: Path, settings: dict[str, Any]) -> None:
+        self.tally.kept += 1
+        self._watcher.picture(job, path, settings, made=False)
+
+    def _fail(self, job: Job | BadLine, error: HeadraceError) -> None:
+        self.tally.failed += 1
+        told = job.line, str(error)
+        if told != self._told:  # the pictures of one request often fail alike
+            self._watcher.failure(job, error)
+        self._told = told
