@@ -17,18 +17,22 @@ MAX_SIDE = 8192
 class Request(BaseModel):
     """One picture: its conditioning, its solver and its own random stream.
 
-    Sizes are in pixels. What is None is the model's own default. Build with `Request(...)` from code that is trusted to be
-    right, and with `Request.parse(mapping)` from anything a user typed: that raises `RequestError` with the field's name.
+    Sizes are in pixels. What is None is the model's own default. Build with `Request(...)` from code that is trusted to
+    be right, and with `Request.parse(mapping)` from what a user typed: that raises `RequestError` with the field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     prompt: str | None = Field(None, max_length=MAX_PROMPT_CHARACTERS, description="text conditioning")
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT_CHARACTERS, description="what guidance moves away from")
+    negative_prompt: str | None = Field(
+        None, max_length=MAX_PROMPT_CHARACTERS, description="what guidance moves away from"
+    )
     class_label: int | None = Field(None, ge=0, description="class conditioning, an index of the model's classes")
     steps: int = Field(20, ge=1, le=MAX_STEPS, description="inference steps of the solver (Heun evaluates 2N-1 times)")
     solver: str | None = Field(None, description="a name of `headrace.models.solvers`, or None for the model's own")
-    guidance_scale: float | None = Field(None, ge=0.0, le=100.0, description="classifier-free guidance; 1 = off, half the work")
+    guidance_scale: float | None = Field(
+        None, ge=0.0, le=100.0, description="classifier-free guidance; 1 = off, half the work"
+    )
     height: int | None = Field(None, ge=8, le=MAX_SIDE, description="pixels")
     width: int | None = Field(None, ge=8, le=MAX_SIDE, description="pixels")
     seed: int = Field(0, ge=0, lt=2**63, description="start of the request's own random stream")
@@ -56,13 +60,15 @@ class Request(BaseModel):
     def parse(cls, values: Any) -> Request:
         """A request from untrusted values (a JSON object, command-line options). Raises `RequestError`."""
         if not isinstance(values, dict):
-            raise RequestError("request", f"a request is a JSON object, not {type(values).__name__}", 'Write {"prompt": "..."}')
+            problem = f"a request is a JSON object, not {type(values).__name__}"
+            raise RequestError("request", problem, 'Write {"prompt": "..."}')
         try:
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "request"
-            raise RequestError(field, f"{field}: {_shorten(first.get('input'))} is not accepted: {first['msg']}", _remedy(field)) from None
+            problem = f"{field}: {_shorten(first.get('input'))} is not accepted: {first['msg']}"
+            raise RequestError(field, problem, _remedy(field)) from None
 
 
 def _shorten(value: object) -> str:

@@ -72,14 +72,14 @@ class Batch:
 
     def _conditioning(self) -> dict[str, torch.Tensor]:
         branches = [slot.conditioning.positive for slot in self.slots]
-        for index in self._uncond:
+        for index in self._uncond.tolist():
             negative = self.slots[index].conditioning.negative
             assert negative is not None
             branches.append(negative)
         return {name: torch.stack([branch[name] for branch in branches]) for name in branches[0]}
 
     def guide(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance (Ho and Salimans 2022): u + g (c - u) where a row has both branches, [N, C, h, w]."""
+        """Classifier-free guidance (Ho and Salimans 2022): u + g (c - u) where rows have both branches."""
         conditional, unconditional = outputs[: len(self.slots)], outputs[len(self.slots) :]
         if not len(self._uncond):
             return conditional
@@ -91,7 +91,7 @@ class Batch:
         return conditional.index_copy(0, where, guided)
 
     def commit(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Applies the plan's update x' = a x + sum_k b[k] h[-k] + c out + noise xi and moves every slot to its next row.
+        """Moves every slot one row on by x' = a x + sum_k b[k] h[-k] + c out + noise xi, as `headrace.plan` says.
 
         `outputs` are guided model outputs, [N, C, h, w] float32. Returns [N] flags on the device: latents still finite.
         """

@@ -34,13 +34,15 @@ class Coefficients:
         used = plan.b != 0
         positions = np.arange(plan.b.shape[1])
         self.depth: npt.NDArray[np.int64] = np.where(used, positions, 0).max(axis=1, initial=0)
-        self.guided: npt.NDArray[np.bool_] = plan.guidance != 1
-        self.clipped: npt.NDArray[np.bool_] = np.isfinite(plan.clip).any(axis=1)
+        self.guided: npt.NDArray[np.bool_] = np.not_equal(plan.guidance, 1)
+        self.clipped: npt.NDArray[np.bool_] = np.any(np.isfinite(plan.clip), axis=1)
         self.draws: npt.NDArray[np.int64] = plan.draws.astype(np.int64)
-        self.noisy: npt.NDArray[np.bool_] = plan.noise != 0
+        self.noisy: npt.NDArray[np.bool_] = np.not_equal(plan.noise, 0)
         self.history: int = int(self.depth.max(initial=0))
         columns = [getattr(plan, name) for name in key_columns()]
-        self.keys: list[tuple[float, ...]] = [tuple(float(column[row]) for column in columns) for row in range(len(plan))]
+        self.keys: list[tuple[float, ...]] = [
+            tuple(float(column[row]) for column in columns) for row in range(len(plan))
+        ]
 
     def __len__(self) -> int:
         return len(self.table)

@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode(pipeline: Pipeline, slots: Sequence[Slot], batch: int) -> Iterator[tuple[Slot, Pixels | HeadraceError]]:
-    """Pixels of each slot, or the error that it alone failed with; pictures of one shape are decoded `batch` at a time."""
+    """Pixels of each slot, or the error that it alone failed with; one shape is decoded `batch` at a time."""
     by_shape: dict[LatentShape, list[Slot]] = defaultdict(list)
     for slot in slots:
         by_shape[slot.job.shape].append(slot)

@@ -28,8 +28,8 @@ from headrace.request import Request
 class Engine:
     """Executes the plan rows of many requests as few network calls.
 
-    `submit`, `step` and `collect` are the interface that a server drives; `generate` runs a list to its end. An engine is
-    driven by one thread.
+    `submit`, `step` and `collect` are the interface that a server drives; `generate` runs a list to its end.
+    An engine is driven by one thread.
     """
 
     def __init__(self, pipeline: Pipeline, settings: EngineSettings | None = None) -> None:
@@ -63,8 +63,8 @@ class Engine:
     def submit(self, request: Request, plan: Plan | None = None) -> int:
         """Queues a request and returns its ticket. `plan` replaces the plain one.
 
-        Raises `RequestError` (this model cannot serve it), `CapacityError` (it can never fit), `SolverError` or `PlanError`,
-        all before any work is done.
+        Raises `RequestError` (this model cannot serve it), `CapacityError` (it can never fit), `SolverError` or
+        `PlanError`, all before any work is done.
         """
         job = self._job(request, plan)
         self._waiting[job.number] = job
@@ -80,7 +80,7 @@ class Engine:
         return job
 
     def cancel(self, number: int) -> bool:
-        """Drops a waiting or resident request: no further row of it runs, no result appears. False where it is neither."""
+        """Drops a waiting or resident request: no row runs again, no result appears. False where it is neither."""
         if self._waiting.pop(number, None) is not None:
             return True
         for slot in self._pool.resident:
@@ -101,7 +101,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self, only: Collection[int] | None = None) -> RoundReport:
-        """One round: admits what fits, moves resident requests one row on (`only` these tickets), decodes the finished."""
+        """One round: admits what fits, moves residents (`only` these tickets) one row on, decodes the finished."""
         with self.timings.measure("total"):
             self._admit()
             earlier = self._rounds.health.take()
@@ -120,10 +120,8 @@ class Engine:
         results, self._results = self._results, []
         return results
 
-    def generate(
-        self, requests: Sequence[Request], progress: Callable[[Progress], None] | None = None
-    ) -> list[Result]:
-        """The results of all requests, in their order. Bad requests raise before any work; one that fails later fails alone."""
+    def generate(self, requests: Sequence[Request], progress: Callable[[Progress], None] | None = None) -> list[Result]:
+        """The results of all requests, in their order. A bad one raises before any work; later failures stay alone."""
         rows_total = sum(len(self._job(request).plan) for request in requests)
         tickets = [self.submit(request) for request in requests]
         done: dict[int, Result] = {}
@@ -181,8 +179,10 @@ class Engine:
         if not self._pool.holds(slot):
             return  # cancelled, or failed already
         self._pool.release(slot.index, slot.job)
-        failed = isinstance(outcome, HeadraceError)
-        self._results.append(self._result(slot.job, error=outcome) if failed else self._result(slot.job, pixels=outcome))
+        if isinstance(outcome, HeadraceError):
+            self._results.append(self._result(slot.job, error=outcome))
+        else:
+            self._results.append(self._result(slot.job, pixels=outcome))
 
     def _result(self, job: Job, pixels: Pixels | None = None, error: HeadraceError | None = None) -> Result:
         return Result(job.number, job.request, job.plan, self._planner.settings(job.request, job.plan), pixels, error)

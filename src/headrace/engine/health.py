@@ -24,7 +24,7 @@ class Health:
         if self._device.type == "cuda":
             host = torch.empty(finite.shape, dtype=finite.dtype, pin_memory=True)
             host.copy_(finite, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
             finite = host
         self._flags.append(finite)

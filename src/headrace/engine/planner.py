@@ -51,12 +51,14 @@ class Planner:
             changed = np.flatnonzero((values != column.default).reshape(len(plan), -1).any(axis=1))
             if changed.size:
                 raise PlanError(
-                    f"row {changed[0]} of the plan sets {name} to {values[changed[0]]}, and {self._pipeline.name} as loaded "
-                    f"carries out no {name} decisions",
+                    f"row {changed[0]} of the plan sets {name} to {values[changed[0]]}, "
+                    f"and {self._pipeline.name} as loaded carries out no {name} decisions",
                     f"Leave {name} at {column.default}, or load the model with the technique that fills it",
                 )
         if (plan.guidance != 1).any() and not self._pipeline.guided:
-            raise PlanError(f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1")
+            raise PlanError(
+                f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1"
+            )
 
     def settings(self, request: Request, plan: Plan) -> Mapping[str, object]:
         """What the request came to: solver, steps, guidance scale and size, with the model's defaults filled in."""

@@ -20,7 +20,8 @@ def slot_bytes(shape: LatentShape, history: int) -> int:
 class Pool:
     """Resident requests, bounded in number and in bytes of latents and registers.
 
-    The budget is `slots` requests at the model's default latent shape. Nothing is allocated before a request is admitted.
+    The budget is `slots` requests at the model's default latent shape. Nothing is allocated before a request is
+    admitted.
     """
 
     def __init__(self, slots: int, default_shape: LatentShape) -> None:

@@ -1,4 +1,4 @@
-"""The denoising part of a round: rows grouped by batch key, called, updated; failures kept to the request that caused them."""
+"""The denoising part of a round: rows grouped by batch key, called and updated; who fails, fails alone."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Rounds:
         self.health = Health(pipeline.device)
 
     def advance(self, slots: Sequence[Slot]) -> Advance:
-        """Evaluates the current row of every given slot. A slot whose row raises stays where it was and is in `failures`."""
+        """Evaluates the current row of every given slot. One whose row raises stays where it was, among `failures`."""
         done = Advance()
         for group in self._calls(slots):
             self._evaluate(group, done)
         return done
 
     def _calls(self, slots: Sequence[Slot]) -> Iterator[list[Slot]]:
-        """Slots by batch key, cut so that a call's network rows stay within the budget (counted at the default size)."""
+        """Slots by batch key, a call's network rows within the budget (counted at the default size)."""
         groups: dict[BatchKey, list[Slot]] = defaultdict(list)
         for slot in slots:
             groups[slot.key].append(slot)

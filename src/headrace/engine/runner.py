@@ -33,7 +33,7 @@ class Runner:
             rows = _pad(rows, self._bucket(wanted))
         if self._graphs:
             # CUDA graphs reuse their output buffers: tell them that the last call's outputs were consumed.
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return self._denoise(rows)[:wanted].float()
 
     def _bucket(self, rows: int) -> int:

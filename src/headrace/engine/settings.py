@@ -15,8 +15,8 @@ class EngineSettings:
     """Frozen settings of one engine.
 
     Attributes:
-        slots: requests in memory at once, counted in pictures of the model's default size (a picture of four times the area takes
-            four). Requests beyond it wait.
+        slots: requests in memory at once, counted in pictures of the model's default size (a picture of four times the
+            area takes four). Requests beyond it wait.
         max_rows: network rows in one call, counted the same way; bounds the memory of activations.
         decode_batch: pictures decoded in one call.
         compile: None, or a mode of `torch.compile`; "reduce-overhead" uses CUDA graphs, one for each bucket.
@@ -38,5 +38,9 @@ class EngineSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise HeadraceError(f"{name} is {value!r}", f"{name} is a whole number of at least 1")
-        if not self.buckets or any(size < 1 for size in self.buckets) or list(self.buckets) != sorted(set(self.buckets)):
+        if (
+            not self.buckets
+            or any(size < 1 for size in self.buckets)
+            or list(self.buckets) != sorted(set(self.buckets))
+        ):
             raise HeadraceError(f"buckets is {self.buckets!r}", "Give increasing batch sizes of at least 1")
