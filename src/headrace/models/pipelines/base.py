@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from headrace.errors import RequestError
+from headrace.errors import RequestError, UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.request import Request
@@ -19,11 +19,13 @@ LatentShape = tuple[int, int, int]
 class Pipeline(ABC):
     """One loaded model: encodes conditioning, evaluates rows, decodes latents. Holds no state of any request.
 
-    `components` is the diffusers pipeline that was loaded from the folder; its networks, tokenizers and solver are used as
-    they are. Subclasses are the families.
+    `components` is the diffusers pipeline that was loaded from the folder; its networks, tokenizers and solver are used
+    as they are. Subclasses are the families.
     """
 
     family: ClassVar[str]
+    # Class names of the networks that the family's adapter can call.
+    networks: ClassVar[frozenset[str]]
     default_guidance: ClassVar[float] = 1.0
     # Decision columns of a plan that this pipeline's denoiser carries out, besides guidance.
     columns: frozenset[str] = frozenset()
@@ -62,6 +64,10 @@ class Pipeline(ABC):
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [N, C, h, w] -> uint8 pixels [N, H, W, channels], on the latents' device."""
+
+    def check_model(self) -> None:
+        """Raises `UnsupportedModelError` where the network needs something that this adapter does not give it."""
+        require_settings(self.name, self.network, has=("sample_size",))
 
     def check_conditioning(self, request: Request) -> None:
         """Raises `RequestError` where the request's prompt or class does not suit this family."""
@@ -115,6 +121,28 @@ class Pipeline(ABC):
         return next(self.network.parameters()).device
 
 
+def require_settings(
+    name: str,
+    network: Any,
+    has: Sequence[str] = (),
+    lacks: Sequence[str] = (),
+    equal: Mapping[str, object] | None = None,
+) -> None:
+    """Raises `UnsupportedModelError` unless the network's configuration sets all of `has` and nothing of `lacks`.
+
+    `equal` maps settings to the values they must have.
+    """
+    config = network.config
+    wrong = [key for key in has if config.get(key) is None] + [key for key in lacks if config.get(key) is not None]
+    wrong += [key for key, value in (equal or {}).items() if config.get(key) != value]
+    if wrong:
+        raise UnsupportedModelError(
+            f"{name}: the {type(network).__name__} has {wrong[0]} = {config.get(wrong[0])!r}, "
+            "which this family's adapter cannot serve",
+            "Use a folder of the plain family: no inpainting, image or other extra inputs",
+        )
+
+
 def to_pixels(images: torch.Tensor) -> torch.Tensor:
     """Images [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C], rounded as diffusers' image processor does."""
     unit = (images.float() / 2 + 0.5).clamp(0, 1)
@@ -139,6 +167,7 @@ def require_class(request: Request, name: str, classes: int) -> None:
         )
     if request.class_label >= classes:
         raise RequestError(
-            "class_label", f"class_label {request.class_label} is outside the model's {classes} classes",
+            "class_label",
+            f"class_label {request.class_label} is outside the model's {classes} classes",
             f"Give 0 to {classes - 1}",
         )

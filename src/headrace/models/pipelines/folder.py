@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,17 +16,23 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TRUSTED_LIBRARIES = {"diffusers", "transformers"}
 # Parts that no picture depends on, so they are never loaded.
 UNUSED_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
+_FP16 = re.compile(r"\.fp16[.-]")
 _CONFIGS = ("config.json", "scheduler_config.json", "tokenizer_config.json", "vocab.json", "spiece.model")
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A diffusers model folder that was looked at: `parts` maps each part to its class name."""
+    """A diffusers model folder that was looked at.
+
+    `parts` maps each part to its class name and `libraries` to the package of that class. `variant` is "fp16" where all
+    weights are there in that variant only.
+    """
 
     path: Path
     name: str
     class_name: str
     parts: dict[str, str]
+    libraries: dict[str, str]
     variant: str | None
 
 
@@ -40,17 +47,22 @@ def find(path_or_name: str | Path) -> Path:
     embedded = embedded_models()
     if str(path_or_name) in embedded:
         return embedded[str(path_or_name)]
-    folder = Path(path_or_name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(path_or_name).expanduser()
+        is_folder, is_file = bool(str(path_or_name)) and folder.is_dir(), folder.is_file()
+    except (OSError, RuntimeError):  # a name too long for the file system, an unknown user's home
+        is_folder = is_file = False
+    if is_folder:
         return folder
-    if folder.is_file():
+    if is_file:
         raise UnsupportedModelError(
             f"{folder} is a single file, and Headrace loads diffusers folders",
             "Convert it with diffusers' from_single_file(...) and save_pretrained(...)",
         )
     known = ", ".join(sorted(embedded)) or "none"
+    name = str(path_or_name) if len(str(path_or_name)) <= 200 else f"{str(path_or_name)[:60]}..."
     raise ModelNotFoundError(
-        f"there is no model {str(path_or_name)!r}", f"Give a diffusers folder, or an embedded name (known: {known})"
+        f"there is no model {name!r}", f"Give a diffusers folder, or an embedded name (known: {known})"
     )
 
 
@@ -62,21 +74,32 @@ def inspect(path_or_name: str | Path) -> ModelFolder:
     """
     path = find(path_or_name)
     index = _read_index(path)
+    name = path.resolve().name
     parts: dict[str, str] = {}
+    libraries: dict[str, str] = {}
     variants: set[str | None] = set()
     for part, entry in index.items():
-        if part.startswith("_") or part in UNUSED_PARTS or not isinstance(entry, list) or entry[0] is None:
+        # Settings of the pipeline lie beside the parts; a part is a pair (library, class), null where it is left out.
+        if part.startswith("_") or part in UNUSED_PARTS or not isinstance(entry, list) or not any(entry):
             continue
-        library, class_name = entry
-        if library not in TRUSTED_LIBRARIES:
-            raise UnsupportedModelError(
-                f"{path.name}: part {part!r} comes from {library!r}, and code inside a model folder is never run",
-                "Use a folder whose parts are diffusers or transformers classes",
-            )
-        parts[part] = class_name
+        libraries[part], parts[part] = _library_and_class(name, part, entry)
         variants |= _check_part(path / part)
     variant = "fp16" if variants == {"fp16"} else None
-    return ModelFolder(path, path.name, str(index.get("_class_name")), parts, variant)
+    return ModelFolder(path, name, str(index.get("_class_name")), parts, libraries, variant)
+
+
+def _library_and_class(name: str, part: str, entry: list[object]) -> tuple[str, str]:
+    match entry:
+        case [str(library), str(class_name)] if library in TRUSTED_LIBRARIES:
+            return library, class_name
+        case [str(library), str()]:
+            raise UnsupportedModelError(
+                f"{name}: part {part!r} comes from {library!r}, and code inside a model folder is never run",
+                "Use a folder whose parts are diffusers or transformers classes",
+            )
+    raise CorruptModelError(
+        f"{name}: the model_index.json says {entry!r} of part {part!r}", "Restore the file: a part is [library, class]"
+    )
 
 
 def _read_index(path: Path) -> dict[str, object]:
@@ -86,12 +109,21 @@ def _read_index(path: Path) -> dict[str, object]:
             f"{path} has no model_index.json, so it is not a diffusers pipeline folder",
             "Point at the folder that save_pretrained(...) of a pipeline wrote",
         )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CorruptModelError(f"{index} is not JSON: {error}", "Restore the file") from None
-    if not isinstance(content, dict) or "_class_name" not in content:
+    content = _read_object(index)
+    if "_class_name" not in content:
         raise CorruptModelError(f"{index} does not name a pipeline class", "Restore the file")
+    return content
+
+
+def _read_object(file: Path) -> dict[str, object]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CorruptModelError(f"{file} cannot be read: {error.strerror}", "Check its permissions") from None
+    except ValueError as error:
+        raise CorruptModelError(f"{file} is not JSON: {error}", "Restore the file") from None
+    if not isinstance(content, dict):
+        raise CorruptModelError(f"{file} holds a {type(content).__name__}, not a JSON object", "Restore the file")
     return content
 
 
@@ -99,20 +131,28 @@ def _check_part(folder: Path) -> set[str | None]:
     """Variants of the weights that lie in a part's folder: None for the plain ones, 'fp16'; empty where it has none."""
     if not folder.is_dir() or not any((folder / name).is_file() for name in _CONFIGS):
         raise CorruptModelError(f"{folder} is missing or has no configuration file", "Restore the whole model folder")
+    for name in _CONFIGS:
+        if name.endswith(".json") and (folder / name).is_file():
+            _read_object(folder / name)
     weights = sorted(folder.glob("*.safetensors"))
     pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLED]
     if pickles and not weights:
         raise UnsafeWeightsError(
             f"{folder} has pickled weights only ({pickles[0]}), and loading those can run any code",
-            "Convert them: load with diffusers where you trust the file, then save_pretrained(..., safe_serialization=True)",
+            "Convert them: load with diffusers where you trust the file, then save_pretrained(...) writes .safetensors",
         )
     needs_weights = (folder / "config.json").is_file()
     if needs_weights and not weights:
         raise CorruptModelError(f"{folder} has a configuration but no weights", "Restore its .safetensors file")
     for file in weights:
         _check_weights(file)
-    plain = [file for file in weights if ".fp16." not in file.name]
-    return {None} if plain else ({"fp16"} if weights else set())
+    return {weights_variant(folder)} if weights else set()
+
+
+def weights_variant(folder: Path) -> str | None:
+    """The variant to load a part in: "fp16" where its weights are there only so (whole or in shards), else None."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    return "fp16" if names and all(_FP16.search(name) for name in names) else None
 
 
 def _check_weights(file: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from typing_extensions import override
 
+from headrace.errors import RequestError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, to_pixels
-from headrace.models.pipelines.pixel import downsampling, encode_class, square
+from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, require_settings, to_pixels
+from headrace.models.pipelines.pixel import downsampling, encode_class, require_time_embedding, square
 from headrace.request import Request
 
 
@@ -17,8 +19,10 @@ class LatentDiffusionPipeline(Pipeline):
     """A `UNet2DModel` on the latents of a VQ autoencoder (Rombach et al. 2022)."""
 
     family = "latent diffusion"
+    networks = frozenset({"UNet2DModel"})
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
 
@@ -27,23 +31,38 @@ class LatentDiffusionPipeline(Pipeline):
         return downsampling(self.components.vqvae)
 
     @property
+    @override
     def default_size(self) -> tuple[int, int]:
         height, width = square(self.components.unet.config.sample_size)
         return height * self._factor, width * self._factor
 
     @property
+    @override
     def size_multiple(self) -> int:
         return self._factor * downsampling(self.components.unet)
 
+    @override
     def latent_shape(self, height: int, width: int) -> LatentShape:
         return self.components.unet.config.in_channels, height // self._factor, width // self._factor
 
+    @override
+    def check_model(self) -> None:
+        vqvae = self.components.vqvae
+        channels = vqvae.config.get("vq_embed_dim") or vqvae.config.latent_channels
+        lacks = ("class_embed_type", "num_class_embeds")
+        require_settings(self.name, self.network, ("sample_size",), lacks, equal={"in_channels": channels})
+        require_time_embedding(self.name, self.network)
+
+    @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
         return [Conditioning() for _ in requests]
 
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
-        return self.components.unet(rows.sample, rows.timestep, return_dict=False)[0]
+        output = self.components.unet(rows.sample, rows.timestep, return_dict=False)[0]
+        return output[:, : rows.sample.shape[1]]
 
+    @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         decoder = self.components.vqvae
         scaled = latents.to(decoder.dtype) / decoder.config.scaling_factor
@@ -54,9 +73,11 @@ class DiTPipeline(Pipeline):
     """A class-conditional transformer on the latents of an autoencoder (Peebles and Xie 2023)."""
 
     family = "DiT"
+    networks = frozenset({"DiTTransformer2DModel", "Transformer2DModel"})
     default_guidance = 4.0
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.transformer
 
@@ -69,24 +90,49 @@ class DiTPipeline(Pipeline):
         return downsampling(self.components.vae)
 
     @property
+    @override
     def default_size(self) -> tuple[int, int]:
         height, width = square(self.components.transformer.config.sample_size)
         return height * self._factor, width * self._factor
 
     @property
+    @override
     def size_multiple(self) -> int:
         return self._factor * int(self.components.transformer.config.patch_size)
 
+    @override
     def latent_shape(self, height: int, width: int) -> LatentShape:
         return self.components.transformer.config.in_channels, height // self._factor, width // self._factor
 
+    @override
+    def check_model(self) -> None:
+        channels = self.components.vae.config.latent_channels
+        require_settings(
+            self.name, self.network, has=("sample_size", "num_embeds_ada_norm"), equal={"in_channels": channels}
+        )
+
+    @override
     def check_conditioning(self, request: Request) -> None:
         require_class(request, self.name, self._classes)
 
+    @override
+    def check(self, request: Request) -> None:
+        super().check(request)
+        height, width = self.size(request)
+        if height != width:
+            # The network puts its patches back together as a square of side sqrt(number of patches).
+            raise RequestError(
+                "height" if request.height is not None else "width",
+                f"height {height} and width {width} differ, and {self.name} is a DiT, which makes square pictures only",
+                f"Use {height} x {height} or {width} x {width}",
+            )
+
+    @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
         # The null class of classifier-free guidance has the index behind the last real one.
         return [encode_class(request.class_label, self.device, null=self._classes) for request in requests]
 
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
         transformer = self.components.transformer
         output = transformer(
@@ -94,6 +140,7 @@ class DiTPipeline(Pipeline):
         )[0]
         return output[:, : transformer.config.in_channels]
 
+    @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         decoder = self.components.vae
         scaled = latents.to(decoder.dtype) / decoder.config.scaling_factor

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect as python_inspect
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,14 @@ from headrace.errors import CorruptModelError, ModelError, UnsupportedModelError
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.folder import UNUSED_PARTS, ModelFolder, inspect
 from headrace.models.pipelines.latent import DiTPipeline, LatentDiffusionPipeline
+from headrace.models.pipelines.parts import load_part, quiet
 from headrace.models.pipelines.pixel import PixelPipeline
-from headrace.models.pipelines.text import PixArtPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from headrace.models.pipelines.text import (
+    LatentConsistencyPipeline,
+    PixArtPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 
 FAMILIES: dict[str, type[Pipeline]] = {
     "DDPMPipeline": PixelPipeline,
@@ -24,12 +27,10 @@ FAMILIES: dict[str, type[Pipeline]] = {
     "LDMPipeline": LatentDiffusionPipeline,
     "DiTPipeline": DiTPipeline,
     "StableDiffusionPipeline": StableDiffusionPipeline,
-    "LatentConsistencyModelPipeline": StableDiffusionPipeline,
+    "LatentConsistencyModelPipeline": LatentConsistencyPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
     "PixArtAlphaPipeline": PixArtPipeline,
 }
-# Networks that each family's adapter can call; anything else in their place is refused by name.
-NETWORKS = {"UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "Transformer2DModel", "PixArtTransformer2DModel"}
 
 
 def load(
@@ -37,7 +38,8 @@ def load(
 ) -> Pipeline:
     """The pipeline of a local diffusers folder (safetensors only) or of an embedded name.
 
-    Nothing is downloaded and no code of the folder is run. Raises `ModelError`: not found, unsupported, corrupt, pickled.
+    Nothing is downloaded and no code of the folder is run.
+    Raises `ModelError`: not found, unsupported, corrupt, pickled.
     """
     folder = inspect(path_or_name)
     family = FAMILIES.get(folder.class_name)
@@ -47,49 +49,52 @@ def load(
             f"Supported: {', '.join(sorted(FAMILIES))}",
         )
     network = folder.parts.get("transformer") or folder.parts.get("unet")
-    if network not in NETWORKS:
+    if network not in family.networks:
         raise UnsupportedModelError(
-            f"{folder.name} denoises with a {network}, which Headrace cannot call", f"Supported: {', '.join(sorted(NETWORKS))}"
+            f"{folder.name} denoises with a {network}, which Headrace cannot call in a {folder.class_name}",
+            f"Supported there: {', '.join(sorted(family.networks))}",
         )
     target = _device(device)
-    components = load_components(folder, dtype)
-    for part in components.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False).eval()
-    return family(components.to(target), folder.name)
+    pipeline = family(load_components(folder, dtype), folder.name)
+    pipeline.check_model()
+    _move(pipeline, target)
+    return pipeline
 
 
 def load_components(folder: ModelFolder, dtype: torch.dtype = torch.float32) -> Any:
-    """The diffusers pipeline of an inspected folder, as diffusers itself loads it. Raises `CorruptModelError`."""
+    """The diffusers pipeline of an inspected folder, with the settings that its `model_index.json` holds.
+
+    Raises `UnsupportedModelError` and `CorruptModelError`.
+    """
     import diffusers
 
     pipeline_class = getattr(diffusers, folder.class_name)
-    unused = {part: None for part in UNUSED_PARTS if part in _signature(pipeline_class)}
-    if "requires_safety_checker" in _signature(pipeline_class):
-        unused["requires_safety_checker"] = False  # type: ignore[assignment]
-    try:
-        with _quiet():
-            components = pipeline_class.from_pretrained(
-                folder.path,
-                torch_dtype=dtype,
-                variant=folder.variant,
-                local_files_only=True,
-                use_safetensors=True,
-                **unused,
-            )
-            components.set_progress_bar_config(disable=True)
-            return components
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    taken = set(python_inspect.signature(pipeline_class).parameters)
+    given: dict[str, Any] = dict.fromkeys(UNUSED_PARTS & taken)
+    if "requires_safety_checker" in taken:
+        given["requires_safety_checker"] = False
+    absent = _required(pipeline_class) - set(folder.parts) - set(given)
+    if absent:
         raise CorruptModelError(
-            f"{folder.path} could not be loaded: {first_line}", "Check that its configuration and weights belong together"
-        ) from error
+            f"the model_index.json of {folder.path} names no {' and no '.join(sorted(absent))}",
+            f"Restore the parts that a {folder.class_name} has",
+        )
+    given |= {part: load_part(folder, part, dtype) for part in folder.parts if part in taken}
+    with quiet():
+        try:
+            components = pipeline_class.from_pretrained(folder.path, local_files_only=True, **given)
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+            raise CorruptModelError(
+                f"the parts of {folder.path} do not make a {folder.class_name}: {str(error).strip().splitlines()[0]}",
+                "Check its model_index.json",
+            ) from error
+    components.set_progress_bar_config(disable=True)
+    return components
 
 
-def _signature(pipeline_class: type) -> set[str]:
-    import inspect as python_inspect
-
-    return set(python_inspect.signature(pipeline_class.__init__).parameters)
+def _required(pipeline_class: type) -> set[str]:
+    parameters = python_inspect.signature(pipeline_class).parameters.values()
+    return {one.name for one in parameters if one.default is one.empty} - UNUSED_PARTS
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -98,28 +103,17 @@ def _device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"device {str(device)!r} cannot be used: {reason}", "Use cpu, or cuda where it is available") from None
+        raise ModelError(
+            f"device {str(device)!r} cannot be used: {reason}", "Use cpu, or cuda where it is available"
+        ) from None
     return target
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what diffusers and transformers say while loading (tips to install other packages, progress bars)."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+def _move(pipeline: Pipeline, target: torch.device) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-            yield
-    finally:
-        diffusers_logging.set_verbosity(levels[0])
-        transformers_logging.set_verbosity(levels[1])
-        diffusers_logging.enable_progress_bar()
-        transformers_logging.enable_progress_bar()
+        pipeline.components.to(target)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{pipeline.name} does not fit into the memory of {target}",
+            "Load it as float16 or bfloat16, or free the device",
+        ) from error

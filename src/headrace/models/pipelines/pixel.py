@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
+from headrace.errors import UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, to_pixels
+from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, require_settings, to_pixels
 from headrace.request import Request
 
 
@@ -20,22 +22,33 @@ class PixelPipeline(Pipeline):
     """
 
     family = "pixel"
+    networks = frozenset({"UNet2DModel"})
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
 
     @property
+    @override
     def default_size(self) -> tuple[int, int]:
         return square(self.components.unet.config.sample_size)
 
     @property
+    @override
     def size_multiple(self) -> int:
         return downsampling(self.components.unet)
 
+    @override
     def latent_shape(self, height: int, width: int) -> LatentShape:
         return self.components.unet.config.in_channels, height, width
 
+    @override
+    def check_model(self) -> None:
+        require_settings(self.name, self.network, has=("sample_size",), lacks=("class_embed_type",))
+        require_time_embedding(self.name, self.network)
+
+    @override
     def check_conditioning(self, request: Request) -> None:
         classes = self.components.unet.config.num_class_embeds
         if classes is None:
@@ -43,13 +56,17 @@ class PixelPipeline(Pipeline):
         else:
             require_class(request, self.name, classes)
 
+    @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
         return [encode_class(request.class_label, self.device) for request in requests]
 
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        return self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False)[0]
+        output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False)[0]
+        return output[:, : rows.sample.shape[1]]
 
+    @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return to_pixels(latents)
 
@@ -60,6 +77,15 @@ def encode_class(label: int | None, device: torch.device, null: int | None = Non
         return Conditioning()
     positive = {"class_labels": torch.tensor(label, device=device)}
     return Conditioning(positive, None if null is None else {"class_labels": torch.tensor(null, device=device)})
+
+
+def require_time_embedding(name: str, unet: Any) -> None:
+    """Raises `UnsupportedModelError` where timesteps are looked up in a table: plans may have fractional ones."""
+    if unet.config.time_embedding_type not in ("positional", "fourier"):
+        raise UnsupportedModelError(
+            f"{name}: the UNet2DModel has time_embedding_type = {unet.config.time_embedding_type!r}",
+            "Use a network with positional or fourier time embeddings",
+        )
 
 
 def square(sample_size: Any) -> tuple[int, int]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
+from typing_extensions import override
 
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape, Pipeline, require_prompt, to_pixels
+from headrace.models.pipelines.base import LatentShape, Pipeline, require_prompt, require_settings, to_pixels
 from headrace.models.pipelines.pixel import square
 from headrace.models.pipelines.prompt_cache import Encoded, PromptCache
 from headrace.request import Request
+
+# Inputs of a U-Net that none of the families here gives it.
+_EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
 
 class TextPipeline(Pipeline):
@@ -21,36 +26,69 @@ class TextPipeline(Pipeline):
     Subclasses say which network denoises and what one prompt is encoded to.
     """
 
+    _needed_settings: ClassVar[Mapping[str, object]] = {}
+
     def __init__(self, components: Any, name: str) -> None:
         super().__init__(components, name)
         self._prompts = PromptCache(self._encode_prompts)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Mapping[str, torch.Tensor]:
-        """Prompts -> name -> [N, ...] tensors on the network's device. Subclasses call the diffusers pipeline's encoder."""
+        """Prompts -> name -> [N, ...] tensors on the network's device, from the diffusers pipeline's encoder."""
         embeddings = self.components.encode_prompt(list(prompts), self.device, 1, False)[0]
         return {"encoder_hidden_states": embeddings}
 
+    @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
         wanted: list[str] = []
         for request in requests:
             wanted.append(request.prompt or "")
-            wanted.append(request.negative_prompt or "")
+            negative = self._negative_prompt(request)
+            if self.guided and negative is not None:
+                wanted.append(negative)
         encoded = self._prompts.encode(wanted)
         return [self._conditioning(request, encoded) for request in requests]
 
     def _conditioning(self, request: Request, encoded: Mapping[str, Encoded]) -> Conditioning:
-        positive = {**encoded[request.prompt or ""], **self._micro_conditions(request)}
-        if self.guidance(request) == 1.0:
-            return Conditioning(positive)
-        return Conditioning(positive, {**self._negative(request, encoded), **self._micro_conditions(request)})
+        conditions = self._micro_conditions(request)
+        positive = encoded[request.prompt or ""]
+        if not self.guided:
+            return Conditioning({**positive, **conditions})
+        text = self._negative_prompt(request)
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in positive.items()} if text is None else {}
+        return Conditioning({**positive, **conditions}, {**(zeros if text is None else encoded[text]), **conditions})
 
-    def _negative(self, request: Request, encoded: Mapping[str, Encoded]) -> Encoded:
-        return encoded[request.negative_prompt or ""]
+    def _negative_prompt(self, request: Request) -> str | None:
+        """What guidance moves away from; None for an embedding of zeros."""
+        return request.negative_prompt or ""
+
+    @property
+    def _guidance_width(self) -> int | None:
+        """Width of the guidance embedding of a network distilled for guidance (Meng et al. 2023); else None."""
+        config: Any = self.network.config
+        return config.get("time_cond_proj_dim")
+
+    @property
+    @override
+    def guided(self) -> bool:
+        return self._guidance_width is None
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
-        """What the network is told besides the prompt (sizes, a distilled guidance scale)."""
-        return {}
+        """What the network is told besides the prompt: a distilled network's guidance scale, in subclasses the size."""
+        if self._guidance_width is None:
+            return {}
+        scale = self.default_guidance if request.guidance_scale is None else request.guidance_scale
+        embed = self.components.get_guidance_scale_embedding
+        embedding = embed(torch.tensor([scale - 1.0]), embedding_dim=self._guidance_width)[0]
+        return {"timestep_cond": embedding.to(self.device, self.dtype)}
 
+    @override
+    def check_model(self) -> None:
+        channels = self.components.vae.config.latent_channels
+        require_settings(
+            self.name, self.network, ("sample_size",), _EXTRA_INPUTS, {"in_channels": channels, **self._needed_settings}
+        )
+
+    @override
     def check_conditioning(self, request: Request) -> None:
         require_prompt(request, self.name)
 
@@ -59,57 +97,50 @@ class TextPipeline(Pipeline):
         return int(self.components.vae_scale_factor)
 
     @property
+    @override
     def default_size(self) -> tuple[int, int]:
-        height, width = square(self.network.config.sample_size)  # type: ignore[union-attr,arg-type]
+        config: Any = self.network.config
+        height, width = square(config.sample_size)
         return height * self._factor, width * self._factor
 
     @property
+    @override
     def size_multiple(self) -> int:
         return self._factor
 
+    @override
     def latent_shape(self, height: int, width: int) -> LatentShape:
         channels = int(self.network.config.in_channels)  # type: ignore[union-attr,arg-type]
         return channels, height // self._factor, width // self._factor
 
+    @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self.components.vae
-        mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
-        scaled = latents / vae.config.scaling_factor
-        if mean is not None and std is not None:
-            shape = (1, latents.shape[1], 1, 1)
-            scaled = scaled * latents.new_tensor(std).view(shape) + latents.new_tensor(mean).view(shape)
-        return to_pixels(vae.decode(scaled.to(vae.dtype), return_dict=False)[0])
+        scaled = self._unscaled(latents).to(vae.dtype)
+        return to_pixels(vae.decode(scaled, return_dict=False)[0])
+
+    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """The decoder's input: what the encoder's output was multiplied by for training, undone."""
+        return latents / self.components.vae.config.scaling_factor
 
 
 class StableDiffusionPipeline(TextPipeline):
-    """Stable Diffusion 1.x and 2.x (Rombach et al. 2022), and latent consistency models distilled from it.
+    """Stable Diffusion 1.x and 2.x (Rombach et al. 2022).
 
     A network with `time_cond_proj_dim` is distilled for guidance: it is told the scale and evaluates one branch.
     """
 
     family = "stable diffusion"
+    networks = frozenset({"UNet2DConditionModel"})
     default_guidance = 7.5
+    _needed_settings: ClassVar[Mapping[str, object]] = {"addition_embed_type": None}
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
 
-    @property
-    def _guidance_width(self) -> int | None:
-        return self.components.unet.config.time_cond_proj_dim
-
-    @property
-    def guided(self) -> bool:
-        return self._guidance_width is None
-
-    def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
-        if self._guidance_width is None:
-            return {}
-        scale = self.default_guidance if request.guidance_scale is None else request.guidance_scale
-        embed = self.components.get_guidance_scale_embedding
-        embedding = embed(torch.tensor([scale - 1.0]), embedding_dim=self._guidance_width)[0]
-        return {"timestep_cond": embedding.to(self.device, self.dtype)}
-
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
         return self.components.unet(
             rows.sample,
@@ -120,13 +151,23 @@ class StableDiffusionPipeline(TextPipeline):
         )[0]
 
 
+class LatentConsistencyPipeline(StableDiffusionPipeline):
+    """Latent consistency models distilled from Stable Diffusion (Luo et al. 2023): another default scale."""
+
+    family = "latent consistency"
+    default_guidance = 8.5
+
+
 class StableDiffusionXLPipeline(TextPipeline):
     """Stable Diffusion XL (Podell et al. 2023): two text encoders, a pooled embedding and the size as conditions."""
 
     family = "SDXL"
+    networks = frozenset({"UNet2DConditionModel"})
     default_guidance = 5.0
+    _needed_settings: ClassVar[Mapping[str, object]] = {"addition_embed_type": "text_time"}
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
 
@@ -136,63 +177,84 @@ class StableDiffusionXLPipeline(TextPipeline):
         )
         return {"encoder_hidden_states": embeddings, "text_embeds": pooled}
 
-    def _negative(self, request: Request, encoded: Mapping[str, Encoded]) -> Encoded:
+    def _negative_prompt(self, request: Request) -> str | None:
         if request.negative_prompt is None and self.components.config.force_zeros_for_empty_prompt:
-            return {name: torch.zeros_like(tensor) for name, tensor in encoded[""].items()}
-        return super()._negative(request, encoded)
+            return None
+        return super()._negative_prompt(request)
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
         height, width = self.size(request)
         # (original size, top-left crop, target size), as in section 2.2 of the SDXL report.
-        return {"time_ids": torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)}
+        sizes = torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
+        return {**super()._micro_conditions(request), "time_ids": sizes}
 
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
         conditioning = rows.conditioning
         return self.components.unet(
             rows.sample,
             rows.timestep,
             encoder_hidden_states=conditioning["encoder_hidden_states"],
+            timestep_cond=conditioning.get("timestep_cond"),
             added_cond_kwargs={name: conditioning[name] for name in ("text_embeds", "time_ids")},
             return_dict=False,
         )[0]
 
+    @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self.components.vae
         if vae.dtype == torch.float16 and vae.config.force_upcast:
             vae.to(torch.float32)  # this autoencoder overflows in half precision; done once, it stays so
         return super().decode(latents)
 
+    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        config = self.components.vae.config
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        if mean is None or std is None:
+            return super()._unscaled(latents)
+        shape = (1, latents.shape[1], 1, 1)
+        return latents * latents.new_tensor(std).view(shape) / config.scaling_factor + latents.new_tensor(mean).view(
+            shape
+        )
+
 
 class PixArtPipeline(TextPipeline):
     """PixArt-alpha (Chen et al. 2023): a transformer on latents, T5 text with its attention mask.
 
-    A size is run as asked; diffusers' resolution binning (resize to the nearest trained aspect ratio) is left to the caller.
+    A size is run as asked; diffusers' resolution binning (to the nearest trained aspect ratio) is left to the caller.
     """
 
     family = "PixArt-alpha"
+    networks = frozenset({"PixArtTransformer2DModel", "Transformer2DModel"})
     default_guidance = 4.5
 
     @property
+    @override
     def network(self) -> torch.nn.Module:
         return self.components.transformer
 
     @property
+    @override
     def size_multiple(self) -> int:
         return self._factor * int(self.components.transformer.config.patch_size)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Mapping[str, torch.Tensor]:
+        # diffusers cleans captions with two optional libraries, and only lowers and strips them where one is missing.
+        clean = bool(is_bs4_available() and is_ftfy_available())  # type: ignore[no-untyped-call]
         embeddings, mask, _, _ = self.components.encode_prompt(
-            list(prompts), do_classifier_free_guidance=False, device=self.device, clean_caption=True
+            list(prompts), do_classifier_free_guidance=False, device=self.device, clean_caption=clean
         )
         return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
-        if self.components.transformer.config.sample_size != 128:
+        if not self.components.transformer.use_additional_conditions:
             return {}
         height, width = self.size(request)
         resolution = torch.tensor([height, width], device=self.device, dtype=self.dtype)
-        return {"resolution": resolution, "aspect_ratio": (resolution[:1] / resolution[1:])}
+        aspect_ratio = torch.tensor([height / width], device=self.device, dtype=self.dtype)
+        return {"resolution": resolution, "aspect_ratio": aspect_ratio}
 
+    @override
     def denoise(self, rows: Rows) -> torch.Tensor:
         conditioning, transformer = rows.conditioning, self.components.transformer
         output = transformer(
