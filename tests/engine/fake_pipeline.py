@@ -12,8 +12,8 @@ from headrace.models.pipelines.base import Pipeline, require_prompt, to_pixels
 class FakePipeline(Pipeline):
     """A text-to-image family whose network is `tanh` of the latents, the timestep and the prompt's length.
 
-    Prompts with "nan" make the network's output NaN; "boom" makes it raise; "mute" makes the text encoder raise;
-    "smash" makes the decoder raise (its latents carry a mark).
+    Prompts with "nan" make the network's output NaN; "boom" makes it raise; "mute" makes the text encoder raise.
+    `undecodable(latents)` says which calls of the decoder raise.
     """
 
     family = "fake"
@@ -25,6 +25,7 @@ class FakePipeline(Pipeline):
         self._module = torch.nn.Linear(1, 1)
         self._size = size
         self.calls = []
+        self.undecodable = None
 
     @property
     def network(self):
@@ -65,6 +66,8 @@ class FakePipeline(Pipeline):
         return torch.where((fault == 1)[column], torch.full_like(output, torch.nan), output)
 
     def decode(self, latents):
+        if self.undecodable is not None and self.undecodable(latents):
+            raise RuntimeError("smash")
         return to_pixels(torch.nn.functional.interpolate(latents, scale_factor=2))
 
 

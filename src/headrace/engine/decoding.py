@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +17,41 @@ from headrace.models.pipelines.base import LatentShape, Pipeline
 Pixels = npt.NDArray[np.uint8]
 
 
-def decode(pipeline: Pipeline, slots: Sequence[Slot], batch: int) -> Iterator[tuple[Slot, Pixels | HeadraceError]]:
-    """Pixels of each slot, or the error that it alone failed with; one shape is decoded `batch` at a time."""
+@dataclass
+class _Decoded:
+    """Pictures of one decoder call, still on the device: uint8 [N, H, W, channels] and [N] flags."""
+
+    slots: Sequence[Slot]
+    pixels: torch.Tensor
+    finite: torch.Tensor
+
+
+def decode(pipeline: Pipeline, slots: Sequence[Slot], batch: int) -> list[tuple[Slot, Pixels | HeadraceError]]:
+    """Pixels of each slot, or the error that it alone failed with; one shape is decoded `batch` at a time.
+
+    The host waits for the device once, after the last decoder call was queued.
+    """
     by_shape: dict[LatentShape, list[Slot]] = defaultdict(list)
     for slot in slots:
         by_shape[slot.job.shape].append(slot)
+    decoded: list[_Decoded] = []
+    outcomes: list[tuple[Slot, Pixels | HeadraceError]] = []
     for group in by_shape.values():
         for start in range(0, len(group), batch):
-            yield from _decode_together(pipeline, group[start : start + batch])
+            for result in _decode_together(pipeline, group[start : start + batch]):
+                if isinstance(result, _Decoded):
+                    decoded.append(result)
+                else:
+                    outcomes.append(result)
+    return outcomes + _fetch(decoded, pipeline.device)
 
 
-def _decode_together(pipeline: Pipeline, slots: Sequence[Slot]) -> Iterator[tuple[Slot, Pixels | HeadraceError]]:
+def _decode_together(
+    pipeline: Pipeline, slots: Sequence[Slot]
+) -> Iterator[_Decoded | tuple[Slot, Pixels | HeadraceError]]:
     latents = torch.stack([slot.latents for slot in slots])
     try:
-        finite = torch.isfinite(latents.flatten(1).sum(1))
-        pixels = pipeline.decode(latents).cpu().numpy()
+        yield _Decoded(slots, pipeline.decode(latents), torch.isfinite(latents.flatten(1).sum(1)))
     except Exception as error:
         if len(slots) == 1:
             yield slots[0], execution_error("decoder", error)
@@ -38,9 +59,17 @@ def _decode_together(pipeline: Pipeline, slots: Sequence[Slot]) -> Iterator[tupl
         middle = len(slots) // 2
         yield from _decode_together(pipeline, slots[:middle])
         yield from _decode_together(pipeline, slots[middle:])
-        return
-    for slot, picture, good in zip(slots, pixels, finite.tolist(), strict=True):
-        yield slot, picture if good else not_finite(slot)
+
+
+def _fetch(decoded: Sequence[_Decoded], device: torch.device) -> list[tuple[Slot, Pixels | HeadraceError]]:
+    on_host = [(part.pixels.to("cpu", non_blocking=True), part.finite.to("cpu", non_blocking=True)) for part in decoded]
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    outcomes: list[tuple[Slot, Pixels | HeadraceError]] = []
+    for part, (pixels, finite) in zip(decoded, on_host, strict=True):
+        for slot, picture, good in zip(part.slots, pixels.numpy(), finite.tolist(), strict=True):
+            outcomes.append((slot, picture if good else not_finite(slot)))
+    return outcomes
 
 
 def not_finite(slot: Slot) -> NumericalError:

@@ -170,7 +170,7 @@ class Engine:
         if not slots:
             return 0
         with self.timings.measure("decode"):
-            outcomes = list(decode(self.pipeline, slots, self.settings.decode_batch))
+            outcomes = decode(self.pipeline, slots, self.settings.decode_batch)
         for slot, outcome in outcomes:
             self._finish(slot, outcome)
         return len(slots)
