@@ -21,6 +21,7 @@ MAX_ROWS = 2000
 _CACHED_PLANS = 256
 _SCHEDULE_ARGUMENTS = ("timesteps", "sigmas")
 _ORDINARY_STEP = {"model_output", "timestep", "sample"}
+_NOISE_ALGORITHMS = ("dpmsolver", "sde-dpmsolver", "deis", "noise_prediction")  # convert_model_output gives the noise
 _DIFFUSERS_FAILURES = (
     ValueError,
     TypeError,
@@ -61,6 +62,8 @@ def trace(
             _cache.move_to_end(key)
             return _cache[key]
     plan = _compile(scheduler, shift, steps, set_timesteps_kwargs, options, config)
+    if any(callable(value) for value in scheduler.config.values()):
+        return plan  # a function (SA's tau_func) has no value that a key could hold
     with _cache_lock:
         _cache[key] = plan
         while len(_cache) > _CACHED_PLANS:
@@ -100,13 +103,6 @@ def _compile(
             f"{solver} cannot take {steps} steps with {_describe(schedule, options)}: {_first_line(error)}",
             "Change the number of steps or the solver's options",
         ) from error
-    if not np.isfinite(recording.samples).all():
-        row = int(np.argmin(np.isfinite(recording.samples).all(axis=1))) - 1
-        raise SolverError(
-            f"{solver} divides by zero in row {row} of {steps} steps (with zero terminal SNR, for one, the first step "
-            "of epsilon prediction has no data prediction)",
-            "Change the prediction type, the timestep spacing or the number of steps",
-        )
     try:
         found = fit(recording, solver)
     except NotLinearError as error:
@@ -150,23 +146,18 @@ def _plan(recording: Recording, found: Fit, solver: str, steps: int | None, conf
 
 
 def _register_name(register: Register, config: str) -> str:
-    if register.name == "data prediction":
-        return register.name
-    if not register.p.any() and (register.q == 1).all():
-        return "raw output"
     options = json.loads(config)
-    algorithm = str(options.get("algorithm_type", ""))
-    from_noise = (
-        algorithm in {"dpmsolver", "sde-dpmsolver", "deis", "noise_prediction"} or options.get("predict_x0") is False
-    )
-    return "data prediction" if register.name == "model_outputs" and not from_noise else "noise prediction"
+    of_noise = options.get("algorithm_type") in _NOISE_ALGORITHMS or options.get("predict_x0") is False
+    if register.name == "data prediction" or (register.name == "model_outputs" and not of_noise):
+        return "data prediction"
+    return "noise prediction" if register.p.any() or (register.q != 1).any() else "raw output"
 
 
 def _check(scheduler: Any, steps: int | None, schedule: Mapping[str, Any]) -> None:
     solver = type(scheduler).__name__
-    if not all(hasattr(scheduler, name) for name in ("config", "set_timesteps", "step", "timesteps")):
+    if not all(hasattr(scheduler, name) for name in ("config", "set_timesteps", "step")):
         raise SolverError(
-            f"{solver} is not a diffusers scheduler with set_timesteps and step", "Pass a scheduler object"
+            f"{solver} has no set_timesteps and step like diffusers' schedulers", "Pass a scheduler object"
         )
     custom = any(schedule.get(name) is not None for name in _SCHEDULE_ARGUMENTS)
     if (steps is None and not custom) or (
@@ -189,21 +180,23 @@ def _check(scheduler: Any, steps: int | None, schedule: Mapping[str, Any]) -> No
 
 
 def _check_configuration(scheduler: Any, solver: str) -> None:
-    needed = [
-        name
-        for name, parameter in inspect.signature(scheduler.step).parameters.items()
-        if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
+    parameters = inspect.signature(scheduler.step).parameters
+    needed = [name for name, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     if set(needed) != _ORDINARY_STEP:
         raise SolverError(
-            f"{solver}.step takes {', '.join(needed)}, not a model output, timestep and sample", "Choose another solver"
+            f"{solver}.step needs {', '.join(needed)}, where others need a model output, a timestep and a sample",
+            "Choose another solver",
         )
+    if "LongTensor" in str(parameters["sample"].annotation):
+        raise NotLinearError(f"{solver} denoises tokens, not latents", "Choose another solver")
     if hasattr(scheduler, "noise_sampler"):
         raise NotLinearError(
             f"{solver} (noise_sampler) draws from a Brownian tree of its own, not from the request's random stream",
             "Choose dpm++2m-sde, which draws plain noise",
         )
     config = scheduler.config
+    if config.get("solver_p") is not None:
+        raise SolverError(f"{solver} with solver_p keeps the state of a second solver", "Set solver_p=None")
     if config.get("thresholding"):
         raise NotLinearError(
             f"{solver} with thresholding=True scales by a quantile of the data", "Set thresholding=False"
@@ -255,8 +248,8 @@ def _canonical(values: Mapping[str, Any]) -> str:
 def _as_json(value: Any) -> Any:
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return value.tolist()
-    if isinstance(value, torch.dtype | torch.device | type):
-        return str(value)
+    if isinstance(value, torch.dtype | torch.device | type) or callable(value):
+        return str(getattr(value, "__qualname__", value))
     if isinstance(value, set | frozenset):
         return sorted(value)
     raise SolverError(f"{type(value).__name__} is not an option that a plan can record", "Use numbers, text and lists")
