@@ -23,19 +23,19 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    prompt: str | None = Field(None, max_length=MAX_PROMPT_CHARACTERS, description="text conditioning")
+    prompt: str | None = Field(default=None, max_length=MAX_PROMPT_CHARACTERS, description="text conditioning")
     negative_prompt: str | None = Field(
-        None, max_length=MAX_PROMPT_CHARACTERS, description="what guidance moves away from"
+        default=None, max_length=MAX_PROMPT_CHARACTERS, description="what guidance moves away from"
     )
-    class_label: int | None = Field(None, ge=0, description="class conditioning, an index of the model's classes")
-    steps: int = Field(20, ge=1, le=MAX_STEPS, description="inference steps of the solver (Heun evaluates 2N-1 times)")
-    solver: str | None = Field(None, description="a name of `headrace.models.solvers`, or None for the model's own")
+    class_label: int | None = Field(default=None, ge=0, description="class conditioning, an index of its classes")
+    steps: int = Field(default=20, ge=1, le=MAX_STEPS, description="inference steps (Heun evaluates 2N-1 times)")
+    solver: str | None = Field(default=None, description="a name of `headrace.models.solvers`; None: the model's own")
     guidance_scale: float | None = Field(
-        None, ge=0.0, le=100.0, description="classifier-free guidance; 1 = off, half the work"
+        default=None, ge=0.0, le=100.0, description="classifier-free guidance; 1 = off, half the work"
     )
-    height: int | None = Field(None, ge=8, le=MAX_SIDE, description="pixels")
-    width: int | None = Field(None, ge=8, le=MAX_SIDE, description="pixels")
-    seed: int = Field(0, ge=0, lt=2**63, description="start of the request's own random stream")
+    height: int | None = Field(default=None, ge=8, le=MAX_SIDE, description="pixels")
+    width: int | None = Field(default=None, ge=8, le=MAX_SIDE, description="pixels")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="start of the request's own random stream")
 
     @field_validator("guidance_scale", mode="before")
     @classmethod

@@ -35,7 +35,7 @@ _NOT_BENCHMARKS = {"registry"}
 
 
 def benchmarks() -> dict[str, str]:
-    """Name -> first line of the module's docstring, read without importing it. Modules with a leading `_` are helpers."""
+    """Name -> first line of the module's docstring, read without importing it. A leading `_` marks helpers."""
     found = {}
     for module in pkgutil.iter_modules(package.__path__):
         if module.name.startswith("_") or module.name in _NOT_BENCHMARKS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, generate, models
+from headrace.cli import bench, demo, generate, models
 
 app = typer.Typer(
     name="headrace",
@@ -18,4 +18,5 @@ app.command(
     epilog='Example: headrace generate "red apple" --solver dpm++2m --guidance 4 --seed 7 --n 4 --out apples',
 )(generate.generate)
 app.command("models", epilog="Example: headrace models --dir ~/models")(models.models)
+app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)
