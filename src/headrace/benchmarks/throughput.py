@@ -148,7 +148,8 @@ def _table(figures: Mapping[str, Any]) -> Table:
     table.caption = (
         f"largest pixel difference {figures['max_pixel_difference']} of 255, "
         f"{figures['pixel_share_within_1']:.2%} within 1; "
-        f"overhead at {OVERHEAD_ROWS} rows {figures['overhead_fraction']:.1%}; where all settings are equal x{figures['speedup_vs_batch']:.2f} over diffusers' batch"
+        f"overhead at {OVERHEAD_ROWS} rows {figures['overhead_fraction']:.1%}; "
+        f"where all settings are equal x{figures['speedup_vs_batch']:.2f} over diffusers' batch"
     )
     return table
 

@@ -25,7 +25,7 @@ def demo(
     device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0")] = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="six requests of few steps")] = False,
 ) -> None:
-    """Make the same mixed requests with diffusers one by one and with Headrace in one batch; compare time and pixels."""
+    """Make the same mixed requests with diffusers, one by one, and with Headrace; compare time and pixels."""
     from headrace.cli.pictures import prepare_folder
     from headrace.models.pipelines.folder import inspect
 
