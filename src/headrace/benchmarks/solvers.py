@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +58,10 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     """Table and figures. `quick` takes the first variant of each solver; `out` receives the table and the JSON."""
     listed = [*cases(), *unlisted()]
     if options.quick:
-        listed = list({case.solver: case for case in reversed(listed)}.values())[::-1]
+        first: dict[str, SolverCase] = {}
+        for case in listed:
+            first.setdefault(case.solver, case)
+        listed = list(first.values())
     measured, refused = _measure_all(listed, console)
     refused += [(case, _refusal(case)) for case in refused_options()]
     console.print(_table(measured))
@@ -74,7 +78,8 @@ def _measure_all(listed: Sequence[SolverCase], console: Console) -> tuple[list[M
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()
     try:
-        with Progress(console=console, transient=True) as progress:
+        with Progress(console=console, transient=True) as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # some algorithm types are deprecated, and still traced
             for case in progress.track(listed, description="solvers"):
                 try:
                     plans = _plans(case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, demo, generate, models
+from headrace.cli import bench, demo, generate, models, plan
 
 app = typer.Typer(
     name="headrace",
@@ -19,4 +19,5 @@ app.command(
 )(generate.generate)
 app.command("models", epilog="Example: headrace models --dir ~/models")(models.models)
 app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
+app.add_typer(plan.app, name="plan")
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

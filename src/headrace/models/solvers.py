@@ -50,12 +50,6 @@ _SPECS = (
     SolverSpec("dpm++3m", _MULTI, "DPM-Solver++ 3M", _PLUS | {"solver_order": 3}),
     SolverSpec("dpm++2s", _SINGLE, "DPM-Solver++ 2S, single-step", _PLUS),
     SolverSpec("dpm++3s", _SINGLE, "DPM-Solver++ 3S, single-step", _PLUS | {"solver_order": 3}),
-    SolverSpec(
-        "dpm2m",
-        _MULTI,
-        "DPM-Solver 2M on noise predictions (arXiv 2206.00927)",
-        {"algorithm_type": "dpmsolver", "solver_order": 2, "final_sigmas_type": "sigma_min"},
-    ),
     SolverSpec("euler", "EulerDiscreteScheduler", "Euler's method on noise levels (arXiv 2206.00364, algorithm 2)"),
     SolverSpec("euler-karras", "EulerDiscreteScheduler", "Euler's method on Karras noise levels", _KARRAS),
     SolverSpec(
