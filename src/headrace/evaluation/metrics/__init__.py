@@ -1,0 +1,1 @@
+"""Figures from features: every function here takes arrays and knows neither pictures nor networks."""
