@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,15 @@ class Destination:
 
     folder: Path
     weights: str
+
+
+@dataclass
+class _Running:
+    """A picture in the engine, and the jobs that wait for it: more than one where the same was asked for twice."""
+
+    jobs: list[Job]
+    path: Path
+    settings: dict[str, Any]
 
 
 @dataclass
@@ -55,8 +65,8 @@ class Production:
         self._destination = destination
         self._watcher = watcher
         self._ahead = ahead
-        self._running: dict[int, tuple[Job, Path, dict[str, Any]]] = {}
-        self._told: tuple[int | None, str] | None = None
+        self._running: dict[int, _Running] = {}
+        self._told: deque[tuple[int | None, str]] = deque(maxlen=1000)
         self.tally = Tally()
 
     def run(self, jobs: Lookahead[Job | BadLine]) -> Tally:
@@ -87,12 +97,13 @@ class Production:
         try:
             settings = self._settings(job)
             path = self._destination.folder / file_name(settings, job.name)
-            if any(path == other for _, other, _ in self._running.values()):
-                self._keep(job, path, settings)  # asked for twice
+            same = next((running for running in self._running.values() if running.path == path), None)
+            if same is not None:
+                same.jobs.append(job)
             elif is_made(path, settings):
                 self._keep(job, path, settings)
             else:
-                self._running[self._engine.submit(job.request)] = job, path, settings
+                self._running[self._engine.submit(job.request)] = _Running([job], path, settings)
                 self._watcher.planned(len(self._engine.plan(job.request)))
         except OutputError:
             raise
@@ -122,13 +133,17 @@ class Production:
         }
 
     def _finish(self, result: Result) -> None:
-        job, path, settings = self._running.pop(result.number)
+        running = self._running.pop(result.number)
+        first, *others = running.jobs
         if result.error is not None:
-            self._fail(job, result.error)
+            for job in running.jobs:
+                self._fail(job, result.error)
             return
-        write_picture(path, result.image, settings)
+        write_picture(running.path, result.image, running.settings)
         self.tally.made += 1
-        self._watcher.picture(job, path, settings, made=True)
+        self._watcher.picture(first, running.path, running.settings, made=True)
+        for job in others:
+            self._keep(job, running.path, running.settings)
 
     def _keep(self, job: Job, path: Path, settings: dict[str, Any]) -> None:
         self.tally.kept += 1
@@ -137,6 +152,6 @@ class Production:
     def _fail(self, job: Job | BadLine, error: HeadraceError) -> None:
         self.tally.failed += 1
         told = job.line, str(error)
-        if told != self._told:  # the pictures of one request often fail alike
+        if told not in self._told:  # the pictures of one request often fail alike
+            self._told.append(told)
             self._watcher.failure(job, error)
-        self._told = told
