@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, demo, generate, models, plan
+from headrace.cli import bench, demo, generate, models, plan, train
 
 app = typer.Typer(
     name="headrace",
@@ -20,4 +20,5 @@ app.command(
 app.command("models", epilog="Example: headrace models --dir ~/models")(models.models)
 app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
 app.add_typer(plan.app, name="plan")
+app.command("train", epilog=train.EPILOG)(train.train)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

@@ -25,13 +25,15 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with an empty temporary folder beside `path`, then put it in the place of `path`. Raises `OutputError`."""
+    """Call `write` with an empty temporary folder beside `path`, then put it in its place. Raises `OutputError`."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         temporary.chmod(0o755)
         write(temporary)
+        for file in temporary.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
         old = temporary.with_name(temporary.name + ".old")
         if path.exists():
             os.replace(path, old)
@@ -45,4 +47,6 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{str(path)!r} cannot be written: {error}", "Free some space, or choose another folder with --out")
+    return OutputError(
+        f"{str(path)!r} cannot be written: {error}", "Free some space, or choose another folder with --out"
+    )

@@ -1,0 +1,82 @@
+"""Trained components into a diffusers folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from headrace.errors import TrainingError
+from headrace.training.files import write_folder
+
+COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+
+
+def save_component(component: Any, folder: Path) -> None:
+    """Save anything with `save_pretrained` (network, tokenizer, solver) at `folder`, by rename."""
+    write_folder(folder, component.save_pretrained)
+
+
+def is_complete(model: Path) -> bool:
+    """Whether every component of a Stable Diffusion stands in the working folder."""
+    return all((model / name).is_dir() for name in COMPONENTS)
+
+
+def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.float16) -> int:
+    """The working folder's float32 components as one folder for `StableDiffusionPipeline`; its size in bytes.
+
+    Raises `TrainingError` when a component is missing. A model card that stands in the destination is kept.
+    """
+    if not is_complete(model):
+        missing = [name for name in COMPONENTS if not (model / name).is_dir()]
+        raise TrainingError(f"{str(model)!r} has no {', '.join(missing)}", "Run the phases that make them first")
+    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype, local_files_only=True),
+        text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype, local_files_only=True),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype, local_files_only=True),
+        scheduler=DDIMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    card = destination / "README.md"
+    text = card.read_text(encoding="utf-8") if card.exists() else None
+
+    def write(path: Path) -> None:
+        pipeline.save_pretrained(path)
+        _copy_tokenizer(model / "tokenizer", path / "tokenizer")
+        _tidy_configs(path)
+        if text is not None:
+            (path / "README.md").write_text(text, encoding="utf-8")
+
+    write_folder(destination, write)
+    return folder_bytes(destination)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _copy_tokenizer(source: Path, destination: Path) -> None:
+    """CLIP's own files and nothing else, so that every version of transformers reads the same merges."""
+    for path in destination.iterdir():
+        path.unlink()
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (destination / name).write_bytes((source / name).read_bytes())
+
+
+def _tidy_configs(folder: Path) -> None:
+    """Remove the path of the training machine that `save_pretrained` puts into configurations."""
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "_name_or_path" in content:
+            del content["_name_or_path"]
+            path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,153 @@
+"""The autoencoder objective: pictures through `AutoencoderKL` and back."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch.nn import functional
+
+from headrace.errors import RecipeError, TrainingError
+from headrace.evaluation.psnr import psnr
+from headrace.training.data import ImageSet, to_bytes, to_signed
+from headrace.training.export import save_component
+from headrace.training.objectives.objective import Batch, Losses, Objective
+from headrace.training.pictures import image_grid
+from headrace.training.recipe import AutoencoderPhase
+
+_SCORED = 256
+_SHOWN = 24
+
+
+class AutoencoderObjective(Objective):
+    """Reconstruction (Charbonnier, on pixels and on spatial differences) with a small KL term (arXiv:2112.10752).
+
+    With `train_encoder = false` the encoder is frozen, so the latents that a U-Net has learnt stay what they are, and
+    the decoder goes on alone; `latent_noise` then teaches it to forgive small errors of the U-Net.
+    """
+
+    def __init__(self, phase: AutoencoderPhase, data: ImageSet, folder: Path) -> None:
+        super().__init__()
+        self.phase = phase
+        self.data = data
+        self.autoencoder = build_autoencoder(phase) if phase.train_encoder else load_autoencoder(folder)
+        if not phase.train_encoder:
+            self.autoencoder.encoder.requires_grad_(False)
+            self.autoencoder.quant_conv.requires_grad_(False)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """`images`: float32 [B, 3, H, W] in [-1, 1]."""
+        return {"images": to_signed(self.data.images[indices]).to(self.autoencoder.device)}
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """`loss` and its parts, each a mean over elements."""
+        images = batch["images"]
+        with torch.set_grad_enabled(self.phase.train_encoder and torch.is_grad_enabled()):
+            posterior = self.autoencoder.encode(images).latent_dist
+        latents = posterior.sample(generator)
+        if self.phase.latent_noise:
+            noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+            latents = latents + self.phase.latent_noise / self.autoencoder.config.scaling_factor * noise
+        error = self.autoencoder.decode(latents).sample.float() - images
+        pixels = charbonnier(error)
+        gradients = difference_loss(error) + difference_loss(functional.avg_pool2d(error, 2))
+        divergence = posterior.kl().float().mean() / math.prod(latents.shape[1:])
+        loss = pixels + self.phase.gradient_weight * gradients + self.phase.kl_weight * divergence
+        return {"loss": loss, "pixels": pixels.detach(), "gradients": gradients.detach(), "kl": divergence.detach()}
+
+    def item_count(self) -> int:
+        """Pictures in the data set."""
+        return len(self.data)
+
+    @torch.no_grad()
+    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [N, 3, H, W] to uint8 of the same shape, through the mean of the posterior."""
+        parts = []
+        for part in images.split(32):
+            mean = self.autoencoder.encode(to_signed(part).to(self.autoencoder.device)).latent_dist.mode()
+            parts.append(to_bytes(self.autoencoder.decode(mean).sample).cpu())
+        return torch.cat(parts)
+
+    def sample_grid(self) -> Image.Image:
+        """Pictures of the data set beside their reconstructions."""
+        images = spread(self.data.images, _SHOWN)
+        pairs = torch.stack([images, self.reconstruct(images)], dim=1).flatten(0, 1)
+        return image_grid(pairs, columns=8)
+
+    def scores(self) -> dict[str, float]:
+        """`psnr`: of the reconstructions, dB, the mean over pictures."""
+        images = spread(self.data.images, _SCORED)
+        return {"psnr": psnr(images, self.reconstruct(images)).mean().item()}
+
+    def export(self, folder: Path) -> None:
+        """Write `vae`, with latents of zero mean and unit deviation a channel where the encoder was trained too."""
+        autoencoder = copy.deepcopy(self.autoencoder)
+        if self.phase.train_encoder:
+            normalise_latents(autoencoder, self.data.images)
+        save_component(autoencoder, folder / "vae")
+
+
+def build_autoencoder(phase: AutoencoderPhase) -> AutoencoderKL:
+    """The network that the recipe describes. Raises `RecipeError` when diffusers refuses the arguments."""
+    try:
+        return AutoencoderKL(**phase.network)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"the autoencoder's network is refused: {error}", "See diffusers' AutoencoderKL") from None
+
+
+def load_autoencoder(folder: Path) -> AutoencoderKL:
+    """The autoencoder that an earlier phase exported. Raises `TrainingError` when there is none."""
+    if not (folder / "vae" / "config.json").exists():
+        raise TrainingError(f"no autoencoder stands in {str(folder)!r}", "Run the autoencoder's phase first")
+    return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
+
+
+def charbonnier(error: torch.Tensor, epsilon: float = 1e-2) -> torch.Tensor:
+    """Mean of sqrt(error^2 + epsilon^2) - epsilon: absolute error, smooth at zero."""
+    return (error.square() + epsilon**2).sqrt().mean() - epsilon
+
+
+def difference_loss(error: torch.Tensor) -> torch.Tensor:
+    """Charbonnier loss of the horizontal and vertical differences of an error [B, 3, H, W]."""
+    return charbonnier(error.diff(dim=-1)) + charbonnier(error.diff(dim=-2))
+
+
+def spread(images: torch.Tensor, count: int) -> torch.Tensor:
+    """At most `count` of N items, evenly spread."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
+
+
+@torch.no_grad()
+def encode_moments(autoencoder: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of the posterior, unscaled: two float32 [N, C, h, w] for uint8 [N, 3, H, W]."""
+    means, deviations = [], []
+    for part in images.split(64):
+        posterior = autoencoder.encode(to_signed(part).to(autoencoder.device)).latent_dist
+        means.append(posterior.mean.float())
+        deviations.append(posterior.std.float())
+    return torch.cat(means), torch.cat(deviations)
+
+
+@torch.no_grad()
+def normalise_latents(autoencoder: AutoencoderKL, images: torch.Tensor) -> None:
+    """Give the latents zero mean and unit deviation a channel, in place, without changing any reconstruction.
+
+    `quant_conv` and `post_quant_conv` are 1x1 convolutions, so shift and scale are absorbed by their weights exactly,
+    and `scaling_factor` is 1. (Stable Diffusion's pipeline knows one factor and no shift.)
+    """
+    mean, deviation = encode_moments(autoencoder, images)
+    shift = mean.mean(dim=(0, 2, 3))
+    scale = (mean.var(dim=(0, 2, 3)) + deviation.square().mean(dim=(0, 2, 3))).sqrt()
+    outward, inward = autoencoder.quant_conv, autoencoder.post_quant_conv
+    channels = len(scale)
+    inward.bias += inward.weight[:, :, 0, 0] @ shift
+    inward.weight *= scale[None, :, None, None]
+    outward.weight[:channels] /= scale[:, None, None, None]
+    outward.bias[:channels] = (outward.bias[:channels] - shift) / scale
+    outward.bias[channels:] -= 2 * scale.log()
+    autoencoder.register_to_config(scaling_factor=1.0)

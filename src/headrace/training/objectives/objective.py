@@ -1,0 +1,46 @@
+"""The protocol between the training loop and what it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+Batch = dict[str, torch.Tensor]
+Losses = dict[str, torch.Tensor]
+
+
+class Objective(nn.Module, ABC):
+    """Networks, their data and their loss. Parameters that require a gradient are what the loop optimises."""
+
+    @abstractmethod
+    def batch(self, indices: np.ndarray) -> Batch:
+        """The data of these items, on the device of the networks."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Scalars by name; "loss" is the one that is minimised. All randomness comes from `generator`."""
+
+    @abstractmethod
+    def item_count(self) -> int:
+        """How many items one pass of the data has."""
+
+    @abstractmethod
+    def sample_grid(self) -> Image.Image:
+        """A picture that shows a person what has been learnt so far."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, float]:
+        """Figures that are measured now and then, for the log."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the trained components, float32 and each by rename, into the diffusers folder being built."""
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that the optimiser moves, in a fixed order."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -1,0 +1,68 @@
+"""A recipe's phases, one after another, into one diffusers folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from headrace.errors import RecipeError
+from headrace.training.data import ImageSet, load_images
+from headrace.training.export import export_pipeline, is_complete
+from headrace.training.objectives.autoencoder import AutoencoderObjective
+from headrace.training.objectives.objective import Objective
+from headrace.training.objectives.text_to_image import TextToImageObjective
+from headrace.training.recipe import AutoencoderPhase, Phase, Recipe
+from headrace.training.trainer import RunSettings, Trainer
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line adds to a recipe. `minutes`: for each phase that is run. `phase`: only this one."""
+
+    out: Path
+    minutes: float | None = None
+    resume: bool = False
+    phase: str | None = None
+
+
+def train(recipe: Recipe, options: RunOptions) -> Path:
+    """Train the phases; the folder of the model, float16 when it is complete, else the working folder.
+
+    Raises `RecipeError`, `DataError`, `TrainingError` or `OutputError`.
+    """
+    names = [options.phase] if options.phase else list(recipe.phases)
+    unknown = [name for name in names if name not in recipe.phases]
+    if unknown:
+        raise RecipeError(f"the recipe has no phase {unknown[0]!r}", f"Its phases: {', '.join(recipe.phases)}")
+    data = load_images(recipe.data)
+    model = options.out / "model"
+    for name in names:
+        phase = recipe.phases[name]
+        torch.manual_seed(recipe.seed)
+        accelerator = Accelerator(mixed_precision=phase.loop.mixed_precision)
+        settings = RunSettings(
+            name=name,
+            out=options.out,
+            seed=recipe.seed,
+            seconds=None if options.minutes is None else options.minutes * 60,
+            resume=options.resume,
+        )
+        with accelerator.main_process_first():
+            objective = make_objective(phase, data, model)
+        Trainer(objective, phase.loop, settings, accelerator).run(model)
+        accelerator.wait_for_everyone()
+        accelerator.free_memory()
+    if not is_complete(model) or not accelerator.is_main_process:
+        return model
+    export_pipeline(model, options.out / recipe.name)
+    return options.out / recipe.name
+
+
+def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:
+    """The objective that a phase names, its networks built or loaded from the folder `model`."""
+    if isinstance(phase, AutoencoderPhase):
+        return AutoencoderObjective(phase, data, model)
+    return TextToImageObjective(phase, data, model)
