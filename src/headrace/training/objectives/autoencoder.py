@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional
 
 from headrace.errors import RecipeError, TrainingError
-from headrace.evaluation.psnr import psnr
+from headrace.evaluation.metrics.paired import psnr
 from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
 from headrace.training.objectives.objective import Batch, Losses, Objective
