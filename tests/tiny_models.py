@@ -264,16 +264,21 @@ def t5_text_model() -> T5EncoderModel:
 # Pipelines
 
 
+# A random network leaves the noise where it is, and the solver divides by sqrt(alpha_T): with the usual beta_end of
+# 0.02 that is 160 and every pixel would be black or white.
+PIXEL_BETAS = {"beta_start": 0.0001, "beta_end": 0.002}
+
+
 def ddpm() -> DDPMPipeline:
-    return DDPMPipeline(pixel_unet(), DDPMScheduler())
+    return DDPMPipeline(pixel_unet(), DDPMScheduler(**PIXEL_BETAS))
 
 
 def ddim() -> DDIMPipeline:
-    return DDIMPipeline(pixel_unet(), DDIMScheduler())
+    return DDIMPipeline(pixel_unet(), DDIMScheduler(**PIXEL_BETAS))
 
 
 def ddpm_classes() -> DDPMPipeline:
-    return DDPMPipeline(pixel_unet(num_class_embeds=CLASSES), DDPMScheduler())
+    return DDPMPipeline(pixel_unet(num_class_embeds=CLASSES), DDPMScheduler(**PIXEL_BETAS))
 
 
 def ldm() -> LDMPipeline:
