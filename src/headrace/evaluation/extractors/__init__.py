@@ -1,0 +1,1 @@
+"""Networks, and one thing without weights, that turn pictures into features."""
