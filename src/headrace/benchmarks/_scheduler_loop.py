@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from headrace.benchmarks._solver_cases import SolverCase
 from headrace.plan import Plan
@@ -24,8 +26,31 @@ def toy_network(x: Any, timestep: float) -> Any:
     return library.tanh(0.7 * x - 0.4 * neighbours + 0.3 * float(np.cos(0.01 * timestep)))
 
 
+class _Float64Throughout(TorchFunctionMode):
+    """Keeps float64 samples where a scheduler rounds them to float32, and draws the noise that float32 would."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is torch.randn:
+            return func(*args, **{**given, "dtype": torch.float32}).to(torch.float64)
+        result = func(*args, **given)
+        source = args[0] if args else None
+        rounded = isinstance(result, torch.Tensor) and isinstance(source, torch.Tensor) and result.shape == SHAPE
+        if func in (torch.Tensor.to, torch.Tensor.float) and rounded and source.dtype == torch.float64:
+            return source
+        return result
+
+
 def scheduler_sample(case: SolverCase, steps: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Sample:
-    """The final sample of the scheduler itself, as a diffusers pipeline drives it."""
+    """The final sample of the scheduler itself, as a diffusers pipeline drives it.
+
+    In float64 nothing is rounded to float32 on the way, though diffusers does so, and the noise is that of float32.
+    """
+    with _Float64Throughout() if dtype == torch.float64 else nullcontext():
+        return _sample(case, steps, dtype, seed)
+
+
+def _sample(case: SolverCase, steps: int, dtype: torch.dtype, seed: int) -> Sample:
     scheduler = case.build()
     scheduler.set_timesteps(steps, **case.schedule)
     generator = torch.Generator().manual_seed(seed)
@@ -49,17 +74,12 @@ def scheduler_sample(case: SolverCase, steps: int, dtype: torch.dtype = torch.fl
     return np.asarray(x.numpy())
 
 
-def plan_sample(
-    plan: Plan, dtype: torch.dtype = torch.float32, seed: int = 0, draw_in: torch.dtype | None = None
-) -> Sample:
-    """The final sample of a plan by the reference executor in `dtype`, with the scheduler's random stream.
-
-    `draw_in` is the dtype in which noise is drawn, where that differs: streams of different dtypes are different.
-    """
+def plan_sample(plan: Plan, dtype: torch.dtype = torch.float32, seed: int = 0) -> Sample:
+    """The final sample of a plan by the reference executor in `dtype`, with the scheduler's random stream."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> Sample:
-        return np.asarray(torch.randn(SHAPE, generator=generator, dtype=draw_in or dtype).to(dtype).numpy())
+        return np.asarray(torch.randn(SHAPE, generator=generator).to(dtype).numpy())
 
     first = draw()
     return run(plan, toy_network, first * first.dtype.type(plan.init_noise_sigma), draw)

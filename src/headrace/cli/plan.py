@@ -89,6 +89,7 @@ def _json_rows(plan: Plan) -> list[dict[str, Any]]:
 def _print(plan: Plan) -> None:
     from rich.console import Console
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
     from headrace.plan import table
@@ -100,5 +101,6 @@ def _print(plan: Plan) -> None:
     for line in lines:
         grid.add_row(*(escape(cell) for cell in line))
     console = Console()
-    # Wider than the window, a table would lose columns; lines that wrap, or scroll in a pager, lose nothing.
-    console.print(grid, width=max(console.width, console.measure(grid).maximum), soft_wrap=True, crop=False)
+    # Squeezed into the window, a table would lose digits; lines that wrap, or scroll in a pager, lose nothing.
+    needed = Measurement.get(console, console.options.update(max_width=100_000), grid).maximum
+    Console(width=max(console.width, needed)).print(grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from headrace.errors import OutputError
 from headrace.plan import COLUMNS, Plan
 from headrace.plan.table import summary
+from headrace.training.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,16 +31,7 @@ def draw(plan: Plan, path: Path) -> None:
         axis.grid(True, alpha=0.25)
     axes[-1].set_xlabel("row (network evaluation)")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=130)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"the plot cannot be written to {path}: {error.strerror or error}", "Choose another path"
-        ) from None
+    write_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
 
 
 def _timesteps(plan: Plan, axis: Axes) -> None:
@@ -58,7 +48,7 @@ def _register(plan: Plan, axis: Axes) -> None:
     axis.plot(plan.q, "o-", markersize=3, label="q (of the output)")
     _symmetric_log(axis, plan.p, plan.q)
     axis.set_ylabel(f"register:\n{plan.register}")
-    axis.legend(fontsize=8, loc="center right", framealpha=0.6)
+    axis.legend(fontsize=8, loc="upper right", ncols=2, framealpha=0.6)
     if np.isfinite(plan.clip).any():
         low, high = np.ptp(plan.clip, axis=0) == 0
         bounds = f"[{plan.clip[0, 0]:g}, {plan.clip[0, 1]:g}]" if low and high else "varying bounds"
@@ -84,6 +74,7 @@ def _decisions(plan: Plan, axis: Axes) -> None:
     rows = np.arange(len(plan))
     for name in changed or ["guidance"]:
         axis.step(rows, getattr(plan, name), where="mid", label=name)
+    axis.set_ylim(0, 1.15 * max(getattr(plan, name).max() for name in changed or ["guidance"]))
     axis.set_ylabel("decisions")
     axis.set_title(
         f"{plan.network_rows} network rows" + ("" if changed else ", plain sampling"), fontsize=8, loc="right"

@@ -103,18 +103,23 @@ def resolve(name: str) -> SolverSpec:
 
     Raises `SolverError` with the nearest names for anything else.
     """
-    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
-    plain = _ALIASES.get(plain, plain)
-    if plain in SOLVERS:
-        return SOLVERS[plain]
+    plain = _plain(name)
+    for known in (*SOLVERS, *_ALIASES):
+        if plain == _plain(known):
+            return SOLVERS[_ALIASES.get(known, known)]
     for class_name in _scheduler_classes():
         if plain in (class_name.lower(), class_name.lower().removesuffix("scheduler")):
             return SolverSpec(class_name, class_name, f"diffusers' {class_name}", family=_family(class_name, {}))
-    near = difflib.get_close_matches(plain, [*SOLVERS, *_ALIASES], n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name.strip().lower(), [*SOLVERS, *_ALIASES], n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise SolverError(
         f"there is no solver {name!r}", f"{hint}Known: {', '.join(SOLVERS)}, or a diffusers scheduler class"
     )
+
+
+def _plain(name: str) -> str:
+    """A name without case and separators, so that `DPM++ 2M` is `dpm++2m` and `euler_a` is `euler-a`."""
+    return "".join(letter for letter in name.lower() if letter not in " -_")
 
 
 def build(name: str, base: Any = None) -> Any:

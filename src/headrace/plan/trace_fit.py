@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import NotLinearError
+from headrace.errors import NotLinearError, SolverError
 from headrace.plan.trace_record import PROBES, Recording
 
 Matrix = NDArray[np.float64]
@@ -91,7 +91,11 @@ def _clipped_register(recording: Recording, solver: str) -> Register:
         raise NotLinearError(f"{solver} clips more or less than one value a row", "Switch its clipping option off")
     clamps = [row[0] for row in recording.clamps]
     bounds = np.array([[clamp.low, clamp.high] for clamp in clamps])
-    register = _as_register("data prediction", recording, np.stack([clamp.given for clamp in clamps]), bounds)
+    given = np.stack([clamp.given for clamp in clamps])
+    if not np.isfinite(given).all():
+        row = int(np.argmin(np.isfinite(given).all(axis=1)))
+        raise SolverError(f"{solver} divides by zero in row {row}, before it clips", "Change the prediction type")
+    register = _as_register("data prediction", recording, given, bounds)
     if register is None:
         raise NotLinearError(
             f"{solver} clips something else than its data prediction", "Switch its clipping option off"
@@ -105,12 +109,14 @@ def _as_register(name: str, recording: Recording, values: Matrix, clip: Matrix) 
     """The register with these values, or None where some row's value is not p*x + q*out."""
     x, out = recording.samples[:-1], recording.outputs
     rows = np.arange(len(out))
+    if not np.isfinite(values).all():
+        return None
     q = values[rows, recording.output_axes]  # x holds nothing of this row's output yet
     rest = values - q[:, None] * out
     coordinates = slice(0, x.shape[1] - PROBES)
     p = (rest[:, coordinates] * x[:, coordinates]).sum(axis=1) / (x[:, coordinates] ** 2).sum(axis=1)
     error = np.abs(rest - p[:, None] * x).max(axis=1)
-    if not np.isfinite(values).all() or (error > TOLERANCE * np.maximum(np.abs(values).max(axis=1), 1e-300)).any():
+    if (error > TOLERANCE * np.maximum(np.abs(values).max(axis=1), 1e-300)).any():
         return None
     return Register(name, _without_dust(p, 1.0), _without_dust(q, 1.0), values, clip)
 
@@ -207,7 +213,7 @@ def _check_whole_trajectory(recording: Recording, found: Fit, solver: str) -> No
         x = found.a[row] * x + found.c[row] * out + sum(w * h for w, h in zip(found.b[row], past, strict=False))
         if recording.draws[row]:
             x = x + found.noise[row] * recording.draws[row][-1]
-    error = float(np.abs(x - recording.samples[-1]).max() / np.abs(recording.samples[-1]).max())
+    error = float(np.abs(x - recording.samples[-1]).max() / max(np.abs(recording.samples[-1]).max(), 1e-300))
     if not error <= 1e3 * TOLERANCE:
         raise NotLinearError(
             f"{solver}: its plan drifts from the solver (relative difference {error:.1e})", "Choose another solver"
