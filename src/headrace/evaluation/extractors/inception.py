@@ -51,7 +51,7 @@ class Inception:
 
 
 def load_network(weights: Mapping[str, torch.Tensor], source: str) -> FidInception:
-    """The network with these weights by torchvision's names (the last layer may be missing); raises `CorruptModelError`."""
+    """The network with these torchvision-named weights; the last layer may be missing. Raises `CorruptModelError`."""
     classes = len(weights.get("fc.bias", torch.empty(CLASSES)))
     if classes != CLASSES:
         raise CorruptModelError(
