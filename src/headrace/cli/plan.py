@@ -95,7 +95,7 @@ def _print(plan: Plan) -> None:
     from headrace.plan import table
 
     headers, lines = table.cells(plan)
-    grid = Table(title=escape(table.summary(plan)), title_justify="left", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for header in headers:
         grid.add_column(escape(header), justify="right", no_wrap=True)
     for line in lines:
@@ -103,4 +103,5 @@ def _print(plan: Plan) -> None:
     console = Console()
     # Squeezed into the window, a table would lose digits; lines that wrap, or scroll in a pager, lose nothing.
     needed = Measurement.get(console, console.options.update(max_width=100_000), grid).maximum
+    console.print(table.summary(plan), soft_wrap=True, markup=False, highlight=False)
     Console(width=max(console.width, needed)).print(grid)
