@@ -1,0 +1,109 @@
+"""A recipe and a data set so small that every phase takes seconds."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+CAPTIONS = ("red square", "green square", "blue square", "red circle", "green circle", "blue circle")
+
+LOOP = {"steps": 8, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 2, "sample_every": 8}
+LOOP |= {"checkpoint_every": 4, "mixed_precision": "no"}
+
+AUTOENCODER = {
+    "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"],
+    "block_out_channels": [8, 8],
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "sample_size": 16,
+}
+UNET = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "mid_block_type": "UNetMidBlock2D",
+    "block_out_channels": [8],
+    "attention_head_dim": 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+TEXT = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SOLVER = {"prediction_type": "v_prediction", "clip_sample": False, "steps_offset": 1, "beta_schedule": "scaled_linear"}
+
+
+def recipe(data: Path) -> dict:
+    """Nested values of a recipe with an autoencoder, a decoder and a diffusion phase."""
+    phases = {
+        "autoencoder": {"objective": "autoencoder", "network": AUTOENCODER, "loop": LOOP},
+        "diffusion": {
+            "objective": "text-to-image",
+            "network": UNET,
+            "text_encoder": TEXT,
+            "solver": SOLVER,
+            "vocabulary": 530,
+            "max_tokens": 8,
+            "loop": LOOP,
+        },
+        "decoder": {"objective": "autoencoder", "train_encoder": False, "latent_noise": 0.1, "loop": LOOP},
+    }
+    return copy.deepcopy({"name": "tiny", "seed": 3, "data": {"path": str(data), "size": 16}, "phases": phases})
+
+
+def pictures() -> list[Image.Image]:
+    """One picture a caption, 20 px, transparent outside the shape."""
+    made = []
+    for caption in CAPTIONS:
+        colour, shape = caption.split()
+        values = np.zeros((20, 20, 4), np.uint8)
+        rows, columns = np.mgrid[:20, :20]
+        inside = (abs(rows - 9.5) < 6) & (abs(columns - 9.5) < 6)
+        if shape == "circle":
+            inside = (rows - 9.5) ** 2 + (columns - 9.5) ** 2 < 36
+        values[inside] = [*(255 * (colour == name) for name in ("red", "green", "blue")), 255]
+        made.append(Image.fromarray(values, "RGBA"))
+    return made
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """PNG bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, repeats: int = 1) -> Path:
+    """The pictures and their captions as a parquet file."""
+    images = [encoded(picture) for picture in pictures()] * repeats
+    pq.write_table(pa.table({"image": images, "caption": list(CAPTIONS) * repeats}), path)
+    return path
+
+
+def write_toml(path: Path, values: dict) -> Path:
+    """Nested values as TOML."""
+    lines: list[str] = []
+    _table(values, (), lines)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _table(values: dict, name: tuple[str, ...], lines: list[str]) -> None:
+    if name:
+        lines.append(f"[{'.'.join(name)}]")
+    lines += [f"{key} = {_value(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _table(value, (*name, key), lines)
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
