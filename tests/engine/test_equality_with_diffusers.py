@@ -14,7 +14,6 @@ import torch
 
 from headrace.engine import Engine, EngineSettings
 from headrace.models import solvers
-from headrace.models.pipelines.loading import load
 from headrace.request import Request
 
 MAIN_SOLVERS = ["ddim", "dpm++2m", "euler", "unipc", "heun", "euler-a"]
@@ -28,8 +27,8 @@ TEXT = ["sd1", "sd2", "sdxl", "pixart", "pixart-128"]
 
 
 @pytest.fixture(scope="module")
-def engines(tiny_model):
-    return cache(lambda kind: Engine(load(tiny_model(kind))))
+def engines(tiny_pipeline):
+    return cache(lambda kind: Engine(tiny_pipeline(kind)))
 
 
 @pytest.fixture(scope="module")

@@ -84,19 +84,20 @@ def test_a_family_encodes_a_crowd_in_one_call_of_its_text_encoder(tiny_model, ki
     assert not torch.equal(first[0].positive["encoder_hidden_states"], first[1].positive["encoder_hidden_states"])
 
 
-def test_a_batch_of_prompts_is_encoded_as_each_alone(tiny_model):
-    prompts = ["red apple", "a blue whale, 3 of them", "x"]
-    for kind in ("sd1", "sdxl", "pixart"):
-        together = load(tiny_model(kind)).encode([Request(prompt=prompt) for prompt in prompts])
-        for prompt, conditioning in zip(prompts, together, strict=True):
-            (alone,) = load(tiny_model(kind)).encode([Request(prompt=prompt)])
-            assert alone.signature == conditioning.signature
-            for name, tensor in alone.positive.items():
-                torch.testing.assert_close(conditioning.positive[name], tensor, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "pixart"])
+def test_a_batch_of_prompts_is_encoded_as_each_alone(tiny_model, tiny_pipeline, kind):
+    requests = [Request(prompt=prompt) for prompt in ("red apple", "a blue whale, 3 of them", "x")]
+    together = tiny_pipeline(kind).encode(requests)
+    one_by_one = load(tiny_model(kind))
+    for request, conditioning in zip(requests, together, strict=True):
+        (alone,) = one_by_one.encode([request])
+        assert alone.signature == conditioning.signature
+        for name, tensor in alone.positive.items():
+            torch.testing.assert_close(conditioning.positive[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def test_a_prompt_beyond_the_tokenizers_length_is_cut_as_diffusers_cuts_it(tiny_model):
-    pipeline = load(tiny_model("sd1"))
+def test_a_prompt_beyond_the_tokenizers_length_is_cut_as_diffusers_cuts_it(tiny_pipeline):
+    pipeline = tiny_pipeline("sd1")
     (long,) = pipeline.encode([Request(prompt="red apple " * 900)])
     (short,) = pipeline.encode([Request(prompt="red")])
     assert long.signature == short.signature
