@@ -73,8 +73,6 @@ def by_diffusers(reference, request):
         "height": request.height,
         "width": request.width,
         "use_resolution_binning": False,
-        # TCD's own default; the pipelines' call would replace it with DDIM's 0.
-        "eta": 0.3 if request.solver == "tcd" else None,
     }
     given = {name: value for name, value in options.items() if value is not None and name in accepted}
     generator = torch.Generator("cpu").manual_seed(request.seed)

@@ -3,7 +3,7 @@ from transformers import CLIPTokenizer
 
 from headrace.training.tokenizer import train_tokenizer
 
-CAPTIONS = ["red apple", "green apple", "red heart", "Red Circle", "six o’clock"] * 3
+CAPTIONS = ["red apple", "green apple", "red heart", "Red Circle", "six o'clock"] * 3
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from headrace.benchmarks._scheduler_loop import plan_sample, relative_difference
 from headrace.benchmarks._solver_cases import SolverCase, cases, refused_options, unlisted
 from headrace.benchmarks.registry import BenchOptions
 from headrace.errors import HeadraceError
+from headrace.files import write_file
 from headrace.plan import Plan
 from headrace.plan.trace import clear_cache, trace
-from headrace.training.files import write_file
 
 STEPS = (5, 12, 50)
 BOUND = 1e-5

@@ -22,8 +22,8 @@ from headrace.benchmarks._mixed_load import SOLVERS, mixed_load
 from headrace.benchmarks._progress import bars
 from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
+from headrace.files import write_file
 from headrace.request import Request
-from headrace.training.files import write_file
 
 REQUESTS, REPEATS = 64, 3
 QUICK_REQUESTS, QUICK_REPEATS = 24, 1

@@ -87,7 +87,7 @@ def _write(out: Path, load: Sequence[Request], sides: Sides, figures: Mapping[st
 
     from headrace.cli.contact_sheet import Pair, contact_sheet
     from headrace.cli.pictures import slug, write_picture
-    from headrace.training.files import write_file
+    from headrace.files import write_file
 
     pairs = []
     for index, request in enumerate(load):

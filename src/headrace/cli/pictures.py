@@ -17,11 +17,15 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from headrace.errors import OutputError
-from headrace.training.files import write_file
+from headrace.files import write_file
 
 KEYWORD = "headrace"
-# What a picture depends on. The plan's digest stands for solver, steps and guidance as they were really run.
-IDENTITY = ("model", "weights", "dtype", "prompt", "negative_prompt", "class_label", "plan", "height", "width", "seed")
+# What a picture depends on. The plan's digest stands for solver and steps as they were really run; the guidance scale
+# is told to a distilled network, whose plan does not hold it.
+IDENTITY = (
+    "model", "weights", "dtype", "prompt", "negative_prompt", "class_label", "guidance_scale", "plan", "height",
+    "width", "seed",
+)  # fmt: skip
 
 
 def file_name(settings: Mapping[str, Any], name: str | None = None) -> str:

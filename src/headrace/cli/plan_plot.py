@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from headrace.files import write_file
 from headrace.plan import COLUMNS, Plan
 from headrace.plan.table import summary
-from headrace.training.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -124,7 +124,7 @@ class Production:
             "class_label": request.class_label,
             "solver": request.solver or plan.solver,
             "steps": request.steps,
-            "guidance_scale": engine.pipeline.guidance(request),
+            "guidance_scale": engine.pipeline.guidance_scale(request),
             "height": height,
             "width": width,
             "seed": request.seed,

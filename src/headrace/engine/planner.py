@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from inspect import signature
 
 import numpy as np
 
@@ -39,7 +40,10 @@ class Planner:
     def _trace(self, request: Request) -> Plan:
         own = self._pipeline.components.scheduler
         scheduler = own if request.solver is None else solvers.build(request.solver, own.config)
-        return trace(scheduler, request.steps).with_columns(guidance=self._pipeline.guidance(request))
+        # The pipelines of diffusers call every solver that knows eta with eta = 0 (TCD's own default is 0.3).
+        options = {"eta": 0.0} if "eta" in signature(scheduler.step).parameters else {}
+        plan = trace(scheduler, request.steps, step_options=options)
+        return plan.with_columns(guidance=self._pipeline.guidance(request))
 
     def check(self, plan: Plan) -> None:
         """Raises `PlanError` where a plan holds decisions that this pipeline would not carry out."""
@@ -66,7 +70,7 @@ class Planner:
         return {
             "solver": request.solver or plan.solver,
             "steps": request.steps,
-            "guidance_scale": self._pipeline.guidance(request),
+            "guidance_scale": self._pipeline.guidance_scale(request),
             "height": height,
             "width": width,
             "seed": request.seed,

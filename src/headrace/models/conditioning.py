@@ -14,7 +14,8 @@ Signature = tuple[tuple[str, tuple[int, ...]], ...]
 class Conditioning:
     """The tensors of one request, without a batch dimension: one set for each guidance branch.
 
-    `negative` has the same names and shapes as `positive`; it is None where the request never uses guidance.
+    `negative` has the same names and shapes as `positive`; it is None where the model has no
+    unconditional branch.
     """
 
     positive: Mapping[str, torch.Tensor] = field(default_factory=dict)

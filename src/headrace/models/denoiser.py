@@ -42,5 +42,5 @@ class Denoiser(Protocol):
     """A network of any family behind one call."""
 
     def __call__(self, rows: Rows) -> torch.Tensor:
-        """The model output of each row, [N, C, h, w], in the model's own prediction type (a learned variance is dropped)."""
+        """The model output of each row, [N, C, h, w], in its own prediction type, without a learned variance."""
         ...

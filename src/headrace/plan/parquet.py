@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.errors import OutputError, PlanError
+from headrace.errors import PlanError
+from headrace.files import write_file
 from headrace.plan.column import COLUMNS
 
 if TYPE_CHECKING:
@@ -29,19 +28,7 @@ def write(plan: Plan, path: Path) -> None:
     widths = {name: getattr(plan, name).shape[1] for name in COLUMNS if getattr(plan, name).ndim == 2}
     header = json.dumps({"version": _VERSION, "widths": widths, "digest": plan.digest, **plan.metadata})
     table = pa.table(arrays).replace_schema_metadata({_KEY: header})
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise OutputError(
-            f"the plan cannot be written to {path}: {error.strerror or error}", "Choose another path"
-        ) from None
+    write_file(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def _to_arrow(values: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from headrace.errors import TrainingError
-from headrace.training.files import write_folder
+from headrace.files import write_folder
 
 _FILES = ("weights", "average", "optimizer")
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from headrace.errors import TrainingError
-from headrace.training.files import write_folder
+from headrace.files import write_folder
 
 COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from headrace.training.files import write_file
+from headrace.files import write_file
 
 
 class TrainingLog:

@@ -44,6 +44,7 @@ class LoopTable(Table):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay a step of the averaged weights; these are exported")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("bf16", description="autocast type; weights stay float32")
     channels_last: bool = Field(False, description="memory format of the convolutions")
+    max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; its decay then follows the clock")
     log_every: int = Field(10, ge=1, description="steps between lines of the log")
     sample_every: int = Field(1000, ge=1, description="steps between sample grids and scores")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -91,20 +92,39 @@ class Recipe(Table):
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe in a TOML file, with `key.subkey=value` overrides. Raises `RecipeError` naming the key at fault."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"there is no recipe at {str(path)!r}", "Give the path of a TOML file, see recipes/"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}", "Give the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe {str(path)!r} is not TOML: {error}", "Mend the line it names") from None
+    """The recipe in a TOML file, with `key.subkey=value` overrides. Raises `RecipeError` naming the key at fault.
+
+    With `base = "other.toml"` (a path relative to the file) it holds only what differs from that recipe.
+    """
+    values = _read(path)
+    if "base" in values:
+        base = _read(path.parent / str(values.pop("base")))
+        if "base" in base:
+            raise RecipeError(f"the base of {str(path)!r} has a base itself", "Name a recipe that stands alone")
+        values = _merged(base, values)
     for override in overrides:
         _apply(values, override)
     return parse_recipe(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"there is no recipe at {str(path)!r}", "Give the path of a TOML file, see recipes/") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe {str(path)!r} is not TOML: {error}", "Mend the line it names") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error}", "Give the path of a TOML file") from None
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes` in place of its own, table by table."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -112,8 +132,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _recipe_error(first) from None
+        raise _recipe_error(error.errors()[0]) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -20,7 +20,7 @@ from headrace.training.trainer import RunSettings, Trainer
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line adds to a recipe. `minutes`: for each phase that is run. `phase`: only this one."""
+    """What the command line adds to a recipe. `minutes`: for each phase, in place of its own. `phase`: only this."""
 
     out: Path
     minutes: float | None = None
@@ -43,13 +43,9 @@ def train(recipe: Recipe, options: RunOptions) -> Path:
         phase = recipe.phases[name]
         torch.manual_seed(recipe.seed)
         accelerator = Accelerator(mixed_precision=phase.loop.mixed_precision)
-        settings = RunSettings(
-            name=name,
-            out=options.out,
-            seed=recipe.seed,
-            seconds=None if options.minutes is None else options.minutes * 60,
-            resume=options.resume,
-        )
+        minutes = options.minutes or phase.loop.max_minutes
+        seconds = None if minutes is None else 60 * minutes
+        settings = RunSettings(name, options.out, recipe.seed, seconds, options.resume)
         with accelerator.main_process_first():
             objective = make_objective(phase, data, model)
         Trainer(objective, phase.loop, settings, accelerator).run(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from headrace.training.files import write_folder
+from headrace.files import write_folder
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"

@@ -15,8 +15,8 @@ from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 
 from headrace.errors import TrainingError
+from headrace.files import write_file
 from headrace.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
-from headrace.training.files import write_file
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Losses, Objective
@@ -135,12 +135,12 @@ class Trainer:
         return TrainingError(problem, "Lower the learning rate or use bf16, then continue with --resume")
 
     def _checkpoint(self) -> None:
-        """Never of weights whose losses were not checked."""
+        """Never of weights whose losses were not checked, and never ahead of the log (a kill may come in between)."""
         self._write_down()
         if self.accelerator.is_main_process:
+            self.log.save()
             folder, keep = self.folder / "checkpoints", self.loop.keep_checkpoints
             save_checkpoint(folder, self.progress, self.parameters, self.average, self.optimizer.optimizer, keep)
-            self.log.save()
 
     def _sample(self, model_folder: Path) -> str:
         """Scores, a grid of samples and the export, all with the averaged weights; a line that says what came out."""

@@ -83,6 +83,12 @@ class Pipeline(ABC):
     def check(self, request: Request) -> None:
         """Raises `RequestError` naming the field where this model cannot serve the request."""
         self.check_conditioning(request)
+        if self.default_guidance == 1.0 and (request.guidance_scale or 0.0) > 1.0:
+            raise RequestError(
+                "guidance_scale",
+                f"guidance_scale {request.guidance_scale} was asked and {self.name} has no unconditional branch",
+                "Leave guidance_scale out",
+            )
         for field, value in (("height", request.height), ("width", request.width)):
             if value is not None and value % self.size_multiple:
                 lower = max(self.size_multiple, value // self.size_multiple * self.size_multiple)
@@ -102,13 +108,16 @@ class Pipeline(ABC):
         """Whether there is an unconditional branch for guidance to move away from."""
         return self.default_guidance != 1.0
 
+    def guidance_scale(self, request: Request) -> float:
+        """The scale that the request asks for, or the model's default: what a distilled network is told."""
+        return self.default_guidance if request.guidance_scale is None else request.guidance_scale
+
     def guidance(self, request: Request) -> float:
         """The guidance scale that the rows of this request use; 1 where there is nothing to guide away from.
 
         As in diffusers, scales of 1 and less mean the conditional branch only.
         """
-        scale = self.default_guidance if request.guidance_scale is None else request.guidance_scale
-        return max(scale, 1.0) if self.guided else 1.0
+        return max(self.guidance_scale(request), 1.0) if self.guided else 1.0
 
     @property
     def dtype(self) -> torch.dtype:

@@ -64,25 +64,16 @@ class AutoencoderObjective(Objective):
         """Pictures in the data set."""
         return len(self.data)
 
-    @torch.no_grad()
-    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W] to uint8 of the same shape, through the mean of the posterior."""
-        parts = []
-        for part in images.split(32):
-            mean = self.autoencoder.encode(to_signed(part).to(self.autoencoder.device)).latent_dist.mode()
-            parts.append(to_bytes(self.autoencoder.decode(mean).sample).cpu())
-        return torch.cat(parts)
-
     def sample_grid(self) -> Image.Image:
         """Pictures of the data set beside their reconstructions."""
         images = spread(self.data.images, _SHOWN)
-        pairs = torch.stack([images, self.reconstruct(images)], dim=1).flatten(0, 1)
+        pairs = torch.stack([images, reconstruct(self.autoencoder, images)], dim=1).flatten(0, 1)
         return image_grid(pairs, columns=8)
 
     def scores(self) -> dict[str, float]:
         """`psnr`: of the reconstructions, dB, the mean over pictures."""
         images = spread(self.data.images, _SCORED)
-        return {"psnr": psnr(images, self.reconstruct(images)).mean().item()}
+        return {"psnr": psnr(images, reconstruct(self.autoencoder, images)).mean().item()}
 
     def export(self, folder: Path) -> None:
         """Write `vae`, with latents of zero mean and unit deviation a channel where the encoder was trained too."""
@@ -120,6 +111,16 @@ def difference_loss(error: torch.Tensor) -> torch.Tensor:
 def spread(images: torch.Tensor, count: int) -> torch.Tensor:
     """At most `count` of N items, evenly spread."""
     return images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
+
+
+@torch.no_grad()
+def reconstruct(autoencoder: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, 3, H, W] to uint8 of the same shape, through the mean of the posterior."""
+    parts = []
+    for part in images.split(32):
+        mean = autoencoder.encode(to_signed(part).to(autoencoder.device)).latent_dist.mode()
+        parts.append(to_bytes(autoencoder.decode(mean).sample).cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from headrace.errors import OutputError
@@ -21,7 +22,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise _output_error(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):  # renamed, never made, or its folder is a file
+            temporary.unlink()
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
