@@ -36,7 +36,12 @@ class _Float64Throughout(TorchFunctionMode):
         result = func(*args, **given)
         source = args[0] if args else None
         rounded = isinstance(result, torch.Tensor) and isinstance(source, torch.Tensor) and result.shape == SHAPE
-        if func in (torch.Tensor.to, torch.Tensor.float) and rounded and source.dtype == torch.float64:
+        if (
+            func in (torch.Tensor.to, torch.Tensor.float)
+            and rounded
+            and source is not None
+            and source.dtype == torch.float64
+        ):
             return source
         return result
 
