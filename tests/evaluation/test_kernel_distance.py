@@ -42,6 +42,10 @@ def test_same_distribution_is_about_zero_and_a_shift_is_not():
     )
 
 
+def test_whole_sets_are_compared_once():
+    assert kernel_distance(rows(30, 0), rows(30, 1)) == (squared_mmd(rows(30, 0), rows(30, 1)), None)
+
+
 def test_one_picture_is_refused():
     with pytest.raises(DataError, match="at least 2"):
         kernel_distance(rows(1, 0), rows(5, 1))

@@ -23,14 +23,17 @@ def kernel_distance(
     subsets: int = 100,
     subset_size: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     """(mean, standard deviation) of `squared_mmd` over random subsets of both, drawn without replacement.
 
-    A set smaller than `subset_size` is used with the size of the smaller one. Raises `DataError` below two rows.
+    Subsets are no larger than the smaller set. Where that is both of them whole, they are compared once, and there is
+    no deviation. Raises `DataError` below two rows.
     """
     size = min(subset_size, len(first), len(second))
     if size < 2:
         raise DataError(f"a kernel distance between subsets of {size} is asked for", "Give at least 2 pictures")
+    if size == len(first) == len(second):
+        return squared_mmd(first, second), None
     random = np.random.default_rng(seed)
     values = []
     for _ in range(subsets):

@@ -1,0 +1,98 @@
+"""Reading sets of pictures."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from picture_folders import disc, encoded, write_folder, write_parquet
+from PIL import Image
+
+from headrace.errors import DataError
+from headrace.evaluation.pictures import Entry, FileSource, decode, digest, open_source
+
+
+def test_a_folder_and_a_parquet_file_give_the_same_pictures(tmp_path):
+    folder, file = (
+        open_source(write_folder(tmp_path / "set", 5)),
+        open_source(write_parquet(tmp_path / "set.parquet", 5)),
+    )
+    assert len(folder) == len(file) == 5
+    for number, (one, other) in enumerate(zip(folder.entries(), file.entries(), strict=True)):
+        np.testing.assert_array_equal(decode(one), np.asarray(disc(number)))
+        np.testing.assert_array_equal(decode(one), decode(other))
+        assert (one.label, other.label) == (None, number % 3)
+    assert [entry.caption for entry in file.entries()][:2] == ["a red apple", "a green apple"]
+
+
+def test_sub_folders_are_classes_and_captions_lie_beside(tmp_path):
+    folder = write_folder(tmp_path / "set", 6, classes=True)
+    (folder / "green" / "0001.txt").write_text("a green disc\n")
+    entries = list(open_source(folder).entries())
+    assert [entry.label for entry in entries] == [0, 0, 1, 1, 2, 2]  # blue, green, red
+    assert [entry.caption for entry in entries if entry.caption] == ["a green disc"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_limit_takes_pictures_evenly(tmp_path, kind):
+    path = write_folder(tmp_path / "set", 20) if kind == "folder" else write_parquet(tmp_path / "set.parquet", 20)
+    source = open_source(path, limit=5)
+    entries = list(source.entries())
+    assert len(source) == len(entries) == 5
+    for entry, number in zip(entries, [3, 7, 11, 15, 19], strict=True):
+        np.testing.assert_array_equal(decode(entry), np.asarray(disc(number)))
+    assert len(open_source(path, limit=50)) == 20
+
+
+def test_hugging_face_columns_are_found(tmp_path):
+    table = pa.table({"img": [{"bytes": encoded(disc(0)), "path": "a.png"}], "text": ["hello"], "labels": [4]})
+    pq.write_table(table, tmp_path / "set.parquet")
+    [entry] = open_source(tmp_path / "set.parquet").entries()
+    assert (entry.label, entry.caption) == (4, "hello")
+    assert decode(entry).shape == (24, 24, 3)
+
+
+def test_the_digest_follows_content_labels_and_captions_but_not_names(tmp_path):
+    first = digest(open_source(write_folder(tmp_path / "one", 4)))
+    assert digest(open_source(write_folder(tmp_path / "two", 4))) == first
+    disc(9).save(tmp_path / "two" / "0003.png")
+    assert digest(open_source(tmp_path / "two")) != first
+    (tmp_path / "one" / "0000.txt").write_text("a caption")
+    assert digest(open_source(tmp_path / "one")) != first
+
+
+def test_transparency_is_white_and_pictures_are_cut_in_the_centre():
+    picture = Image.new("RGBA", (30, 10), (0, 0, 0, 0))
+    picture.paste((255, 0, 0, 255), (10, 0, 20, 10))
+    entry = Entry("x", encoded(picture))
+    assert decode(entry)[0, 0].tolist() == [255, 255, 255]
+    cut = decode(entry, (5, 5))
+    assert cut.shape == (5, 5, 3)
+    np.testing.assert_allclose(cut.reshape(-1, 3), np.tile([255, 0, 0], (25, 1)), atol=2)
+    assert decode(Entry("grey", encoded(Image.new("L", (3, 4), 7)))).tolist() == np.full((4, 3, 3), 7).tolist()
+
+
+def test_what_is_no_picture_is_named():
+    whole = encoded(disc(1))
+    jpeg = io.BytesIO()
+    disc(2, 64).save(jpeg, "JPEG")
+    for broken in (whole[: len(whole) // 2], jpeg.getvalue()[:300], b"", b"text", None):
+        with pytest.raises(DataError, match=r"^row 7 "):
+            decode(Entry("row 7", broken))
+
+
+def test_sets_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no pictures"):
+        open_source(tmp_path)
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(DataError, match="not a parquet file"):
+        open_source(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "numbers.parquet")
+    with pytest.raises(DataError, match="a, b"):
+        open_source(tmp_path / "numbers.parquet")
+    gone = FileSource("gone", [tmp_path / "gone.png"])
+    with pytest.raises(DataError, match=r"gone\.png"):
+        decode(next(gone.entries()))
