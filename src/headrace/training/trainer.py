@@ -48,7 +48,7 @@ class Trainer:
         self.loop, self.settings, self.accelerator = loop, settings, accelerator
         self.objective = objective.to(accelerator.device)
         if loop.channels_last:
-            self.objective.to(memory_format=torch.channels_last)
+            self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = self.objective.trainable()
         optimizer = torch.optim.AdamW(
             self.parameters, lr=loop.learning_rate, betas=loop.betas, weight_decay=loop.weight_decay, fused=True
