@@ -67,13 +67,14 @@ class Request(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "request"
-            problem = f"{field}: {_shorten(first.get('input'))} is not accepted: {first['msg']}"
+            problem = f"{field}: {_shorten(first.get('input'))} is not accepted: {first['msg'].removeprefix('Value error, ')}"
             raise RequestError(field, problem, _remedy(field)) from None
 
 
 def _shorten(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+    length = len(value) if isinstance(value, str) else len(text)
+    return text if len(text) <= 60 else f"{text[:40]}... ({length} characters)"
 
 
 def _remedy(field: str) -> str:

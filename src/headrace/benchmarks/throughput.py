@@ -61,12 +61,13 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
 
 
 def warm_up(engine: Engine, diffusers: Diffusers, requests: Sequence[Request]) -> None:
-    """Every size and solver once, in few steps, on both sides."""
+    """Every size and solver once, in few steps, on both sides; of another prompt, so that no text is known beforehand."""
+    brief = {"steps": 2, "prompt": "warming up"}
     sizes = {(request.height, request.width): request for request in requests}
-    short = [request.model_copy(update={"steps": 2}) for request in sizes.values()]
+    short = [request.model_copy(update=brief) for request in sizes.values()]
     short += [short[0].model_copy(update={"solver": solver}) for solver in SOLVERS]
     engine.generate(short)
-    engine.generate([request.model_copy(update={"steps": 2}) for request in requests])
+    engine.generate([request.model_copy(update=brief) for request in requests])
     for request in short:
         diffusers.call([request])
 

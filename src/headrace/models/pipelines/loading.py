@@ -68,7 +68,8 @@ def load_components(folder: ModelFolder, dtype: torch.dtype = torch.float32) -> 
     """
     import diffusers
 
-    pipeline_class = getattr(diffusers, folder.class_name)
+    with quiet():  # importing a pipeline's module makes transformers advise on packages that no picture needs
+        pipeline_class = getattr(diffusers, folder.class_name)
     taken = set(python_inspect.signature(pipeline_class).parameters)
     given: dict[str, Any] = dict.fromkeys(UNUSED_PARTS & taken)
     if "requires_safety_checker" in taken:
