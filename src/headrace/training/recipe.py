@@ -44,7 +44,7 @@ class LoopTable(Table):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay a step of the averaged weights; these are exported")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("bf16", description="autocast type; weights stay float32")
     channels_last: bool = Field(False, description="memory format of the convolutions")
-    max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; its decay then follows the clock")
+    max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; the decay follows the clock")
     log_every: int = Field(10, ge=1, description="steps between lines of the log")
     sample_every: int = Field(1000, ge=1, description="steps between sample grids and scores")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"there is no recipe at {str(path)!r}", "Give the path of a TOML file, see recipes/") from None
+        raise RecipeError(f"there is no recipe at {str(path)!r}", "Give a TOML file, see recipes/") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe {str(path)!r} is not TOML: {error}", "Mend the line it names") from None
     except (OSError, UnicodeDecodeError) as error:
