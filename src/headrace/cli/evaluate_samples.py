@@ -77,7 +77,8 @@ def make_samples(options: SampleOptions, work: Path | None) -> Samples:
     asked = options.engine
     folder = inspect(asked.model)
     work = work or Path("outputs") / "evaluate" / f"{folder.name}-{_identity(options, fingerprint(folder))}"
-    prepare_folder(work, 1 << 20)
+    place = Destination(work / "samples", fingerprint(folder))
+    prepare_folder(place.folder, 1 << 20)
     engine = Engine.from_pretrained(
         asked.model, device=asked.device, dtype=getattr(torch, asked.dtype), slots=asked.slots
     )
@@ -88,7 +89,7 @@ def make_samples(options: SampleOptions, work: Path | None) -> Samples:
     display = _Collector(len(jobs))
     with display:
         start = time.perf_counter()
-        tally = Production(engine, Destination(work, fingerprint(folder)), display, ahead).run(Lookahead(jobs, ahead))
+        tally = Production(engine, place, display, ahead).run(Lookahead(jobs, ahead))
         seconds = time.perf_counter() - start
     if len(display.found) < 2:
         raise DataError(f"{len(display.found)} of {len(jobs)} pictures came out", "Mend what the errors above say")
@@ -105,7 +106,9 @@ def make_samples(options: SampleOptions, work: Path | None) -> Samples:
     }
     shared = {key: value for key, value in display.settings.items() if key not in ("prompt", "class_label", "seed")}
     settings = {**shared, "first_seed": options.request.seed, "samples": len(jobs), "failed": tally.failed}
-    source = FileSource(str(work), sorted(display.found), captions=[display.found[p] for p in sorted(display.found)])
+    source = FileSource(
+        str(place.folder), sorted(display.found), captions=[display.found[p] for p in sorted(display.found)]
+    )
     return Samples(source, folder.name, settings, {**counted, **speed}, describe_machine(device), work)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from headrace.errors import DataError
 
@@ -141,6 +141,8 @@ def decode(entry: Entry, size: tuple[int, int] | None = None) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(entry.encoded)) as opened:
             picture = opened.convert("RGBA")
+    except UnidentifiedImageError:
+        raise DataError(f"{entry.name} is no picture of a known format", "Remove it from the set") from None
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{entry.name} is not a whole picture: {error}", "Remove it from the set") from None
     canvas = Image.new("RGBA", picture.size, "white")
