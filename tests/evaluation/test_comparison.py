@@ -82,8 +82,9 @@ def test_what_keeps_figures_from_being_compared_is_said():
 
 def test_names_tell_reports_apart():
     assert compare_reports([report(), report(steps=20), report("other")]).names == (
-        "model steps=10", "model steps=20", "other steps=10",
+        "model, steps 10", "model, steps 20", "other, steps 10",
     )  # fmt: skip
+    assert compare_reports([report(), report(steps=20)]).names == ("steps 10", "steps 20")
     assert compare_reports([report(), report()]).names == ("model #1", "model #2")
 
 
@@ -110,7 +111,7 @@ def test_the_plot_names_the_front(tmp_path):
     ]
     comparison = compare_reports([*reports, report("folder", figures=[distance(1.0)])])
     front = plot(comparison, plotted_column(comparison), tmp_path / "plot.png")
-    assert front == ["model steps=50", "model steps=20"]
+    assert front == ["model, steps 50", "model, steps 20"]
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert plotted_column(comparison, "recall")[0] == "recall"
     with pytest.raises(DataError, match=r"'fid'.*frechet_distance, recall"):

@@ -160,7 +160,7 @@ def test_compare(headrace, tiny_model, data, tmp_path):
     with Image.open("front.png") as plot:
         assert plot.width > 400
     found = json.loads(headrace("compare", "1.json", "3.json", "--json").stdout)
-    assert [row["name"] for row in found["reports"]] == ["ddpm steps=1", "ddpm steps=3"]
+    assert [row["name"] for row in found["reports"]] == ["steps 1", "steps 3"]
     assert all(row["figures"]["frechet_distance [colour-gradients]"] > 0 for row in found["reports"])
     with pytest.raises(OutputError, match=r"front\.jpg"):
         headrace("compare", "1.json", "3.json", "--plot", "front.jpg")

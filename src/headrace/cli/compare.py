@@ -42,7 +42,7 @@ def compare(
     else:
         _show(comparison)
         if front is not None:
-            typer.echo(f"Pareto front: {', '.join(front)}; plot: {plot}")
+            typer.echo(f"Pareto front: {'; '.join(front)}; plot: {plot}")
 
 
 def _show(comparison: Comparison) -> None:
@@ -50,17 +50,20 @@ def _show(comparison: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from headrace.cli.evaluate_display import amount, number
+    from headrace.cli.evaluate_display import COST_NAMES, amount, number
 
     console = Console(highlight=False)
-    table = Table(escape("figure"), *(escape(name) for name in comparison.names))
+    table = Table(title=escape(", ".join(dict.fromkeys(report.name for report in comparison.reports))))
+    table.add_column("figure", overflow="fold", min_width=25)
+    for name in comparison.names:
+        table.add_column(escape(name))
     for column in comparison.columns:
         found = [comparison.figure(row, column) for row in range(len(comparison.reports))]
         table.add_row(escape(comparison.title(column)), *("" if one is None else number(one) for one in found))
     table.add_section()
-    for key in dict.fromkeys(key for report in comparison.reports for key in report.cost):
+    for key, heading in COST_NAMES.items():
         values = [report.cost.get(key) for report in comparison.reports]
-        table.add_row(escape(key), *("" if value is None else amount(key, value) for value in values))
+        table.add_row(heading, *("" if value is None else amount(key, value) for value in values))
     console.print(table)
     for note in comparison.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")

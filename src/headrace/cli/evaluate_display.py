@@ -15,7 +15,7 @@ from rich.text import Text
 from headrace.evaluation.figures import HIGHER_IS_BETTER, Figure
 from headrace.evaluation.report import Report
 
-_COST_NAMES = {
+COST_NAMES = {
     "images_per_second": "images/s",
     "parameters": "parameters (denoiser)",
     "parameters_total": "parameters (all networks)",
@@ -58,7 +58,7 @@ def show(report: Report, console: Console) -> None:
         console.print(_figures(title, check.figures))
     if report.cost:
         table = Table("cost", "", title_justify="left")
-        for key, name in _COST_NAMES.items():
+        for key, name in COST_NAMES.items():
             if key in report.cost:
                 table.add_row(name, amount(key, report.cost[key]))
         console.print(table)

@@ -89,13 +89,14 @@ def _column(figure: Figure) -> Column:
 
 
 def _names(reports: Sequence[Report]) -> tuple[str, ...]:
-    """Names with as many settings as it takes to tell them apart."""
-    keys = ("solver", "steps", "guidance_scale", "dtype", "first_seed", "samples")
-    differing = [key for key in keys if len({str(report.settings.get(key)) for report in reports}) > 1]
-    names = [
-        " ".join([report.name, *(f"{key}={report.settings.get(key)}" for key in differing if key in report.settings)])
-        for report in reports
-    ]
+    """What tells them apart: their names where those differ, and the settings that do."""
+    labels = {"solver": "", "steps": "steps", "guidance_scale": "guidance", "dtype": "", "first_seed": "seed"}
+    differing = [key for key in labels if len({str(report.settings.get(key)) for report in reports}) > 1]
+    several = len({report.name for report in reports}) > 1
+    names = []
+    for report in reports:
+        words = [f"{labels[key]} {report.settings[key]}".strip() for key in differing if key in report.settings]
+        names.append(", ".join([report.name, *words] if several or not words else words))
     return tuple(f"{name} #{place}" if names.count(name) > 1 else name for place, name in enumerate(names, start=1))
 
 
