@@ -43,7 +43,8 @@ def test_it_is_small_and_holds_safetensors_only():
 def test_it_loads_in_float32_and_its_captions_are_not_truncated(pipeline):
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
     assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings
-    assert len(pipeline.tokenizer("a very long caption of an emoji with words").input_ids) <= 16
+    for caption in ("person in motorized wheelchair facing right", "face with open eyes and hand over mouth"):
+        assert len(pipeline.tokenizer(caption).input_ids) <= pipeline.tokenizer.model_max_length
 
 
 @pytest.mark.parametrize("solver", [None, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler])

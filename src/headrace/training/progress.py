@@ -45,8 +45,8 @@ class Display:
         if self._started is None:
             self._started = (now, fraction)
         began, first = self._started
-        left = (now - began) / max(fraction - first, 1e-9) * (1 - fraction) if fraction > first else 0.0
-        text = f"step {step}/{self.steps}  loss {loss:.4f}  {images_per_second:.1f} images/s  {_clock(left)} left"
+        left = _clock((now - began) / (fraction - first) * (1 - fraction)) if fraction > first else "?"
+        text = f"step {step}/{self.steps}  loss {loss:.4f}  {images_per_second:.1f} images/s  {left} left"
         self.bar.update(self.task, completed=fraction, text=text)
         if not self.console.is_terminal and now >= self._line_after:
             self._line_after = now + _SECONDS_BETWEEN_LINES

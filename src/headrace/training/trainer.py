@@ -36,6 +36,16 @@ class RunSettings:
     resume: bool = False
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A step that was made and not yet looked at: reading a loss waits for the device."""
+
+    progress: Progress
+    losses: Losses
+    norm: torch.Tensor
+    rate: float
+
+
 class Trainer:
     """Runs one phase: AdamW, gradient clipping, averaged weights, checkpoints, log, samples, export.
 
@@ -60,7 +70,7 @@ class Trainer:
         self.progress = self._resume() if settings.resume else Progress()
         self.log.cut(self.progress.step)
         self._shown = self.progress
-        self._unchecked: list[tuple[int, Losses, torch.Tensor]] = []
+        self._unchecked: list[_Done] = []
         self._started = time.monotonic() - self.progress.seconds
 
     def run(self, model_folder: Path) -> Progress:
@@ -86,21 +96,23 @@ class Trainer:
         mine = indices[self.accelerator.process_index :: world]
         device = self.accelerator.device
         generator = step_generator(self.settings.seed, step, self.accelerator.process_index, device)
+        rate = learning_rate(self.loop, step, self._fraction())
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.loop, step, self._fraction())
+            group["lr"] = rate
         losses: Losses = self.module(self.objective.batch(mine), generator)
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.loop.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.step(self.parameters)
-        self._unchecked.append((step, {key: value.detach() for key, value in losses.items()}, norm))
         self.progress = replace(
             self.progress,
             step=step + 1,
             seconds=self._clock(),
             average_updates=self.average.optimization_step,
         )
+        detached = {key: value.detach() for key, value in losses.items()}
+        self._unchecked.append(_Done(self.progress, detached, norm, rate))
 
     def _clock(self) -> float:
         """Seconds spent: the first process's where they decide, so that all take the same rate and end together."""
@@ -114,13 +126,12 @@ class Trainer:
         """Check and log the steps since the last time; the mean loss. Raises `TrainingError` on a NaN."""
         total = 0.0
         unchecked, self._unchecked = self._unchecked, []
-        for step, losses, norm in unchecked:
-            figures = {key: value.item() for key, value in losses.items()}
-            if not math.isfinite(figures["loss"]) or not self._norm_is_good(norm):
+        for done in unchecked:
+            figures = {key: value.item() for key, value in done.losses.items()}
+            if not math.isfinite(figures["loss"]) or not self._norm_is_good(done.norm):
                 self.log.save()
-                raise self._broken(step)
-            rate = self.optimizer.param_groups[0]["lr"]
-            self.log.add(step + 1, {**figures, "learning_rate": rate, "seconds": self.progress.seconds})
+                raise self._broken(done.progress.step)
+            self.log.add(done.progress.step, {**figures, "learning_rate": done.rate, "seconds": done.progress.seconds})
             total += figures["loss"] / len(unchecked)
         return total
 
@@ -131,7 +142,7 @@ class Trainer:
     def _broken(self, step: int) -> TrainingError:
         good = checkpoints(self.folder / "checkpoints")
         where = f"the last good checkpoint is {str(good[-1])!r}" if good else "there is no checkpoint yet"
-        problem = f"the loss of phase {self.settings.name!r} is not finite at step {step + 1}; {where}"
+        problem = f"the loss of phase {self.settings.name!r} is not finite at step {step}; {where}"
         return TrainingError(problem, "Lower the learning rate or use bf16, then continue with --resume")
 
     def _checkpoint(self) -> None:
