@@ -211,10 +211,11 @@ def crowd(kind):
             height, width, condition = height // 4, width // 4, {}
         if kind == "ddpm-classes":
             condition = {"class_label": number % 5}
+        scale = None if kind.startswith("ddpm") else [1.0, 3.0, None, 8.0][number // 3 % 4]
         yield Request(
             steps=3 + 3 * number % 5,
             solver=solver_names[number % len(solver_names)],
-            guidance_scale=[1.0, 3.0, None, 8.0][number // 3 % 4],
+            guidance_scale=scale,
             height=height,
             width=width,
             seed=number,

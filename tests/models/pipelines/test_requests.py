@@ -115,3 +115,18 @@ def test_defaults_are_those_of_diffusers(tiny_pipeline):
         pipeline = tiny_pipeline(kind)
         call = inspect.signature(type(pipeline.components).__call__)
         assert pipeline.default_guidance == call.parameters["guidance_scale"].default
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddpm-classes", "ldm"])
+def test_guidance_is_refused_where_there_is_no_unconditional_branch(tiny_pipeline, kind):
+    error = refusal(tiny_pipeline(kind), fitting(kind, guidance_scale=4.0))
+    assert error.field == "guidance_scale"
+    tiny_pipeline(kind).check(fitting(kind, guidance_scale=1.0))
+
+
+def test_a_distilled_network_is_told_its_scale_and_evaluates_one_branch(tiny_pipeline):
+    request = fitting("lcm", guidance_scale=4.0)
+    pipeline = tiny_pipeline("lcm")
+    pipeline.check(request)
+    assert pipeline.guidance(request) == 1.0
+    assert pipeline.guidance_scale(request) == 4.0

@@ -1,0 +1,120 @@
+"""Milliseconds a network row by batch size, and what memory format, attention kernel, dtype and compilation change.
+
+The variants are timed in turn, call by call, so that the machine's drift falls on all of them; the figures are medians.
+This is what the engine's defaults rest on: how much a row costs less in company, and which settings are worth having.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from headrace.benchmarks.registry import BenchOptions
+from headrace.benchmarks.throughput import describe_device
+from headrace.engine.runner import Runner
+from headrace.engine.settings import EngineSettings
+from headrace.models.denoiser import Rows
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.loading import load
+from headrace.request import Request
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+QUICK_SIZES = (1, 2, 8, 32)
+REPEATS, QUICK_REPEATS = 15, 7
+PLAIN = "as loaded"
+
+
+def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
+    """Times every variant at every batch size. Raises `ModelError`."""
+    sizes, repeats = (QUICK_SIZES, QUICK_REPEATS) if options.quick else (SIZES, REPEATS)
+    variants = _variants(options)
+    medians: dict[str, list[float]] = {name: [] for name in variants}
+    with torch.inference_mode():
+        for size in track(sizes, description="batch sizes", console=Console(stderr=True), transient=True):
+            for name, milliseconds in _time(variants, size, repeats, options.device).items():
+                medians[name].append(milliseconds / size)
+    console.print(_table(options, sizes, medians))
+    return {
+        "ms_per_row": dict(zip(map(str, sizes), (round(value, 3) for value in medians[PLAIN]), strict=True)),
+        "batching_gain": round(medians[PLAIN][0] / min(medians[PLAIN]), 3),
+        "gain_at_largest": {name: round(medians[PLAIN][-1] / values[-1], 3) for name, values in medians.items()},
+        "model": options.model,
+        "device": describe_device(options.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _variants(options: BenchOptions) -> dict[str, Callable[[int], None]]:
+    """Name -> a call of the network with this many rows. Compilation takes minutes, so not with --quick."""
+
+    def loaded(dtype: torch.dtype = torch.float32) -> Pipeline:
+        return load(options.model, device=options.device, dtype=dtype)
+
+    plain = EngineSettings(channels_last=False)
+    eager = loaded()
+    use_processor = getattr(eager.network, "set_attn_processor", None)
+    if callable(use_processor):
+        use_processor(AttnProcessor())
+    found = {
+        PLAIN: _caller(loaded(), plain),
+        "channels last": _caller(loaded(), EngineSettings(channels_last=True)),
+        "attention without a fused kernel": _caller(eager, plain),
+        "bfloat16": _caller(loaded(torch.bfloat16), plain),
+    }
+    if not options.quick:
+        found["torch.compile"] = _caller(loaded(), EngineSettings(channels_last=False, compile="default"))
+    return found
+
+
+def _caller(pipeline: Pipeline, settings: EngineSettings) -> Callable[[int], None]:
+    runner = Runner(pipeline, settings)
+    request = Request(prompt="red apple") if hasattr(pipeline.components, "tokenizer") else Request()
+    conditioning = pipeline.encode([request])[0].positive
+    shape = pipeline.latent_shape(*pipeline.default_size)
+
+    def call(size: int) -> None:
+        runner(
+            Rows(
+                sample=torch.randn((size, *shape), device=pipeline.device).to(pipeline.dtype),
+                timestep=torch.linspace(1, 999, size, device=pipeline.device),
+                conditioning={name: torch.stack([one] * size) for name, one in conditioning.items()},
+                slots=np.arange(size),
+                branches=np.zeros(size, np.int8),
+            )
+        )
+
+    return call
+
+
+def _time(variants: Mapping[str, Callable[[int], None]], size: int, repeats: int, device: str) -> dict[str, float]:
+    """Median milliseconds of a call of `size` rows, by variant; the first call of each is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for repeat in range(repeats + 1):
+        for name, call in variants.items():
+            start = time.perf_counter()
+            call(size)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize(device)
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) * 1000 for name, values in seconds.items()}
+
+
+def _table(options: BenchOptions, sizes: tuple[int, ...], medians: Mapping[str, list[float]]) -> Table:
+    table = Table(title=f"{options.model} on {describe_device(options.device)}: milliseconds a row, and gain over it")
+    table.add_column("rows in a call", justify="right")
+    for name in medians:
+        table.add_column(name, justify="right")
+    for position, size in enumerate(sizes):
+        base = medians[PLAIN][position]
+        gains = [f"x{base / values[position]:.2f}" for name, values in medians.items() if name != PLAIN]
+        table.add_row(str(size), f"{base:.2f}", *gains)
+    return table
