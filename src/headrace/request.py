@@ -67,7 +67,8 @@ class Request(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "request"
-            problem = f"{field}: {_shorten(first.get('input'))} is not accepted: {first['msg'].removeprefix('Value error, ')}"
+            reason = first["msg"].removeprefix("Value error, ")
+            problem = f"{field}: {_shorten(first.get('input'))} is not accepted: {reason}"
             raise RequestError(field, problem, _remedy(field)) from None
 
 

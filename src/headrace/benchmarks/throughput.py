@@ -61,7 +61,7 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
 
 
 def warm_up(engine: Engine, diffusers: Diffusers, requests: Sequence[Request]) -> None:
-    """Every size and solver once, in few steps, on both sides; of another prompt, so that no text is known beforehand."""
+    """Every size and solver once, in few steps, on both sides; of another prompt, so that no text is cached."""
     brief = {"steps": 2, "prompt": "warming up"}
     sizes = {(request.height, request.width): request for request in requests}
     short = [request.model_copy(update=brief) for request in sizes.values()]
