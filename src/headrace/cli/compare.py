@@ -54,12 +54,15 @@ def _show(comparison: Comparison) -> None:
 
     console = Console(highlight=False)
     table = Table(title=escape(", ".join(dict.fromkeys(report.name for report in comparison.reports))))
-    table.add_column("figure", overflow="fold", min_width=25)
+    table.add_column("figure", no_wrap=True)
     for name in comparison.names:
         table.add_column(escape(name))
     for column in comparison.columns:
         found = [comparison.figure(row, column) for row in range(len(comparison.reports))]
-        table.add_row(escape(comparison.title(column)), *("" if one is None else number(one) for one in found))
+        table.add_row(
+            escape(comparison.title(column).replace(" [", "\n[")),
+            *("" if one is None else number(one) for one in found),
+        )
     table.add_section()
     for key, heading in COST_NAMES.items():
         values = [report.cost.get(key) for report in comparison.reports]

@@ -74,7 +74,7 @@ def _figures(title: str, figures: tuple[Figure, ...] | list[Figure]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("figure", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("extractor")
+    table.add_column("extractor", no_wrap=True)
     table.add_column("pictures")
     for figure in figures:
         better = "↑" if figure.metric in HIGHER_IS_BETTER else "↓"
@@ -87,7 +87,7 @@ def _figures(title: str, figures: tuple[Figure, ...] | list[Figure]) -> Table:
 
 def number(figure: Figure) -> str:
     """A figure's value, with its deviation where it has one."""
-    deviation = "" if figure.deviation is None else f" ± {figure.deviation:.3g}"
+    deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2g}"
     return f"{figure.value:.4g}{deviation}"
 
 

@@ -16,7 +16,7 @@ from headrace.cli.evaluate_samples import SampleOptions, Samples, find_pictures,
 from headrace.cli.pictures import prepare_folder, read_settings
 from headrace.errors import RequestError
 from headrace.evaluation.cache import FeatureCache, default_cache
-from headrace.evaluation.evaluate import Evaluation, Findings, first_size
+from headrace.evaluation.evaluate import Evaluation, Findings, add_new, first_size
 from headrace.evaluation.extraction import batches
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
@@ -113,7 +113,7 @@ def _compare_pairs(
     chosen = [extractor for extractor in extractors if isinstance(extractor, VisionFolder)]
     figures, skipped = paired_figures(pairs, chosen)
     findings.figures += figures
-    findings.note(skipped, findings.skipped)
+    add_new(skipped, findings.skipped)
 
 
 def _pair_key(path: Path) -> str:

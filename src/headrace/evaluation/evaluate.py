@@ -36,10 +36,6 @@ class Findings:
     data_digest: str | None = None
     data_pictures: int = 0
 
-    def note(self, texts: Sequence[str], where: list[str]) -> None:
-        """Adds what is not there yet."""
-        where += [text for text in dict.fromkeys(texts) if text not in where]
-
 
 class Evaluation:
     """A data set (or None) that samples are measured against, at one size, with some extractors."""
@@ -67,11 +63,11 @@ class Evaluation:
         size = first_size(samples)
         for extractor in self._extractors:
             of_samples = features_once(samples, extractor, size, self._progress(f"samples, {extractor.name}", samples))
-            self.findings.note(of_samples.skipped, self.findings.skipped)
+            add_new(of_samples.skipped, self.findings.skipped)
             if self._data is not None:
                 of_data = self._features(self._data, extractor, size)
                 self.findings.figures += figures(of_samples, of_data, self._options)
-                self.findings.note(warnings(of_samples, of_data, self._options.neighbours), self.findings.warnings)
+                add_new(warnings(of_samples, of_data, self._options.neighbours), self.findings.warnings)
             if isinstance(extractor, Clip):
                 self.findings.figures += clip_score(of_samples, extractor)
 
@@ -86,18 +82,23 @@ class Evaluation:
             of_data = self._features(self._data, extractor, size)
             found = self_checks(of_data, of_noise, self._options)
             self.findings.checks += [replace(one, against=f"{one.against} ({extractor.name})") for one in found]
-            self.findings.note(warnings(of_data, of_data, self._options.neighbours), self.findings.warnings)
+            add_new(warnings(of_data, of_data, self._options.neighbours), self.findings.warnings)
 
     def _features(self, data: PictureSource, extractor: FeatureExtractor, size: Size) -> FeatureSet:
         progress = self._progress(f"data set, {extractor.name}", data)
         found = self._cache.features(data, extractor, size, progress, self.findings.data_digest)
-        self.findings.note(found.skipped, self.findings.skipped)
+        add_new(found.skipped, self.findings.skipped)
         self.findings.data_pictures = len(found)
         return found
 
     def _progress(self, what: str, source: PictureSource) -> Progress | None:
         watch, total = self._watch, len(source)
         return None if watch is None else lambda done: watch(what, done, total)
+
+
+def add_new(texts: Sequence[str], found: list[str]) -> None:
+    """Adds to `found` what it does not hold yet."""
+    found += [text for text in dict.fromkeys(texts) if text not in found]
 
 
 def first_size(source: PictureSource) -> Size:
