@@ -62,3 +62,15 @@ def test_a_missing_file_and_a_file_that_is_no_toml(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(tmp_path / "binary.toml")
+
+
+def test_a_recipe_with_a_base_holds_only_what_differs(tmp_path, toml):
+    (tmp_path / "short.toml").write_text('base = "tiny.toml"\n[phases.diffusion.loop]\nsteps = 2\nmax_minutes = 0.5\n')
+    short, whole = load_recipe(tmp_path / "short.toml"), load_recipe(toml)
+    assert (short.phases["diffusion"].loop.steps, whole.phases["diffusion"].loop.steps) == (2, 8)
+    assert short.phases["diffusion"].loop.max_minutes == 0.5
+    assert short.phases["diffusion"].network == whole.phases["diffusion"].network
+    assert short.phases["autoencoder"] == whole.phases["autoencoder"]
+    (tmp_path / "shorter.toml").write_text('base = "short.toml"\n')
+    with pytest.raises(RecipeError, match="base itself"):
+        load_recipe(tmp_path / "shorter.toml")

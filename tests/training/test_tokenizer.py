@@ -1,9 +1,19 @@
+import subprocess
+import sys
+
 import pytest
 from transformers import CLIPTokenizer
 
 from headrace.training.tokenizer import train_tokenizer
 
 CAPTIONS = ["red apple", "green apple", "red heart", "Red Circle", "six o'clock"] * 3
+PROGRAM = """
+import sys
+from pathlib import Path
+from headrace.training.tokenizer import train_tokenizer
+words = [a + b + c for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
+train_tokenizer([f"{one} {two}" for one, two in zip(words, reversed(words))] * 2, 700, 12, Path(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -36,3 +46,13 @@ def test_the_same_captions_give_the_same_files(tokenizer, tmp_path):
     train_tokenizer(CAPTIONS, 560, 12, tmp_path / "again")
     for name in ("vocab.json", "merges.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "tokenizer" / name).read_bytes()
+
+
+def test_equally_frequent_pairs_merge_in_one_order_in_every_process(tmp_path):
+    """A resumed run, or another process, would give words other numbers than the networks have learnt."""
+    contents = set()
+    for number in range(3):
+        folder = tmp_path / str(number)
+        subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], check=True, capture_output=True)
+        contents.add((folder / "vocab.json").read_bytes() + (folder / "merges.txt").read_bytes())
+    assert len(contents) == 1

@@ -48,14 +48,21 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, max_tokens: int, f
 
 
 def _learn_merges(captions: Iterable[str], vocabulary: int) -> list[tuple[str, str]]:
-    """Pairs in the order they are merged, most frequent first; pairs that occur once are not worth an entry."""
+    """Pairs in the order they are merged, most frequent first; pairs that occur once are not worth an entry.
+
+    Equally frequent pairs are ordered by the numbers of their parts. The learner would number the letters that end a
+    word as it meets them, in the order of a hash table that differs from run to run; as special tokens they come
+    first, sorted.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     rules = CLIPTokenizer().backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
     learner.normalizer, learner.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
+        special_tokens=[letter + _WORD_END for letter in alphabet],
         end_of_word_suffix=_WORD_END,
         show_progress=False,
     )
