@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from headrace.engine.allocator import keep_freed_memory
 from headrace.engine.settings import EngineSettings
 from headrace.models.denoiser import Denoiser, Rows
 from headrace.models.pipelines.base import Pipeline
@@ -20,6 +21,8 @@ class Runner:
         self._buckets = settings.buckets
         self._padded = settings.compile is not None
         self._graphs = settings.compile in ("reduce-overhead", "max-autotune") and pipeline.device.type == "cuda"
+        if settings.keep_freed_memory and pipeline.device.type == "cpu":
+            keep_freed_memory()
         if settings.channels_last:
             pipeline.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.compile is not None:
