@@ -29,6 +29,7 @@ from headrace.request import Request
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 QUICK_SIZES = (1, 2, 8, 32)
+COMPILED_SIZE = 32
 REPEATS, QUICK_REPEATS = 15, 7
 PLAIN, KEPT = "as loaded", "freed memory kept"
 
@@ -38,8 +39,12 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     sizes, repeats = (QUICK_SIZES, QUICK_REPEATS) if options.quick else (SIZES, REPEATS)
     medians = _medians({PLAIN: _plain(options)}, sizes, repeats, options.device)
     medians |= _medians(_variants(options), sizes, repeats, options.device)
+    compiled = {} if options.quick else _compiled(options, repeats)
     console.print(_table(options, sizes, medians))
+    if compiled:
+        console.print(f"torch.compile: {compiled}")
     return {
+        **compiled,
         "ms_per_row": dict(zip(map(str, sizes), (round(value, 3) for value in medians[PLAIN]), strict=True)),
         "batching_gain": round(medians[KEPT][0] / min(medians[KEPT]), 3),
         "gain_at_largest": {name: round(medians[PLAIN][-1] / values[-1], 3) for name, values in medians.items()},
@@ -67,7 +72,7 @@ def _plain(options: BenchOptions) -> Callable[[int], None]:
 
 
 def _variants(options: BenchOptions) -> dict[str, Callable[[int], None]]:
-    """Name -> a call of the network with this many rows. Compilation takes minutes, so not with --quick."""
+    """Name -> a call of the network with this many rows."""
 
     def loaded(dtype: torch.dtype = torch.float32) -> Pipeline:
         return load(options.model, device=options.device, dtype=dtype)
@@ -77,15 +82,25 @@ def _variants(options: BenchOptions) -> dict[str, Callable[[int], None]]:
     use_processor = getattr(eager.network, "set_attn_processor", None)
     if callable(use_processor):
         use_processor(AttnProcessor())
-    found = {
+    return {
         KEPT: _caller(loaded(), plain),
         "channels last": _caller(loaded(), EngineSettings(channels_last=True)),
         "attention without a fused kernel": _caller(eager, plain),
         "bfloat16": _caller(loaded(torch.bfloat16), plain),
     }
-    if not options.quick:
-        found["torch.compile"] = _caller(loaded(), EngineSettings(channels_last=False, compile="default"))
-    return found
+
+
+def _compiled(options: BenchOptions, repeats: int) -> dict[str, float]:
+    """What compiling the network takes and gains over the engine's defaults at one batch size; minutes on a CPU."""
+    start = time.perf_counter()
+    compiled = _caller(load(options.model, device=options.device), EngineSettings(compile="default"))
+    with torch.inference_mode():
+        compiled(COMPILED_SIZE)
+    took = time.perf_counter() - start
+    calls = {"eager": _caller(load(options.model, device=options.device), EngineSettings()), "compiled": compiled}
+    medians = _medians(calls, (COMPILED_SIZE,), repeats, options.device)
+    gain = medians["eager"][0] / medians["compiled"][0]
+    return {f"compile_gain_at_{COMPILED_SIZE}": round(gain, 3), "compile_seconds": round(took, 1)}
 
 
 def _caller(pipeline: Pipeline, settings: EngineSettings) -> Callable[[int], None]:
