@@ -1,15 +1,16 @@
 """Milliseconds a network row by batch size, and what memory format, attention kernel, dtype and compilation change.
 
-Keeping freed memory concerns the whole process, so the network as loaded is timed first, without it. The other variants
-all have it and are timed in turn, call by call, so that the machine's drift falls on all of them; the figures are
-medians. This is what the engine's defaults rest on: how much less a row costs in company, and which settings pay.
+Keeping freed memory concerns the whole process, so one network is timed without it and then with it. The other variants
+all have it and are timed in turn with a plain network of their own, so that the machine's drift falls on all of
+them (and none finds its weights in the cache). The figures are medians. This is what the engine's defaults rest on: how
+much less a row costs in company, and which settings pay.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
+from headrace.engine.allocator import keep_freed_memory
 from headrace.engine.runner import Runner
 from headrace.engine.settings import EngineSettings
 from headrace.models.denoiser import Rows
@@ -37,17 +39,22 @@ PLAIN, KEPT = "as loaded", "freed memory kept"
 def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     """Times every variant at every batch size. Raises `ModelError`."""
     sizes, repeats = (QUICK_SIZES, QUICK_REPEATS) if options.quick else (SIZES, REPEATS)
-    medians = _medians({PLAIN: _plain(options)}, sizes, repeats, options.device)
-    medians |= _medians(_variants(options), sizes, repeats, options.device)
+    network = _caller(load(options.model, device=options.device), _settings(keep_freed_memory=False))
+    medians = _medians({PLAIN: network}, sizes, repeats, options.device)
+    keep_freed_memory()
+    medians |= _medians({KEPT: network}, sizes, repeats, options.device)
+    gains = {KEPT: _gains(medians[PLAIN], medians[KEPT])}
+    variants = _medians(_variants(options), sizes, repeats, options.device)
+    gains |= {name: _gains(variants[PLAIN], values) for name, values in variants.items() if name != PLAIN}
     compiled = {} if options.quick else _compiled(options, repeats)
-    console.print(_table(options, sizes, medians))
+    console.print(_table(options, sizes, medians[PLAIN], gains))
     if compiled:
         console.print(f"torch.compile: {compiled}")
     return {
         **compiled,
         "ms_per_row": dict(zip(map(str, sizes), (round(value, 3) for value in medians[PLAIN]), strict=True)),
         "batching_gain": round(medians[KEPT][0] / min(medians[KEPT]), 3),
-        "gain_at_largest": {name: round(medians[PLAIN][-1] / values[-1], 3) for name, values in medians.items()},
+        "gain": {name: dict(zip(map(str, sizes), values, strict=True)) for name, values in gains.items()},
         "model": options.model,
         "device": describe_device(options.device),
         "threads": torch.get_num_threads(),
@@ -66,9 +73,12 @@ def _medians(
     return medians
 
 
-def _plain(options: BenchOptions) -> Callable[[int], None]:
-    settings = EngineSettings(channels_last=False, keep_freed_memory=False)
-    return _caller(load(options.model, device=options.device), settings)
+def _gains(base: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [round(one / two, 3) for one, two in zip(base, other, strict=True)]
+
+
+def _settings(channels_last: bool = False, keep_freed_memory: bool = True) -> EngineSettings:
+    return EngineSettings(channels_last=channels_last, keep_freed_memory=keep_freed_memory)
 
 
 def _variants(options: BenchOptions) -> dict[str, Callable[[int], None]]:
@@ -77,16 +87,15 @@ def _variants(options: BenchOptions) -> dict[str, Callable[[int], None]]:
     def loaded(dtype: torch.dtype = torch.float32) -> Pipeline:
         return load(options.model, device=options.device, dtype=dtype)
 
-    plain = EngineSettings(channels_last=False)
     eager = loaded()
     use_processor = getattr(eager.network, "set_attn_processor", None)
     if callable(use_processor):
         use_processor(AttnProcessor())
     return {
-        KEPT: _caller(loaded(), plain),
-        "channels last": _caller(loaded(), EngineSettings(channels_last=True)),
-        "attention without a fused kernel": _caller(eager, plain),
-        "bfloat16": _caller(loaded(torch.bfloat16), plain),
+        PLAIN: _caller(loaded(), _settings()),
+        "channels last": _caller(loaded(), _settings(channels_last=True)),
+        "attention without a fused kernel": _caller(eager, _settings()),
+        "bfloat16": _caller(loaded(torch.bfloat16), _settings()),
     }
 
 
@@ -137,13 +146,14 @@ def _time(variants: Mapping[str, Callable[[int], None]], size: int, repeats: int
     return {name: statistics.median(values) * 1000 for name, values in seconds.items()}
 
 
-def _table(options: BenchOptions, sizes: tuple[int, ...], medians: Mapping[str, list[float]]) -> Table:
-    table = Table(title=f"{options.model} on {describe_device(options.device)}: milliseconds a row, and gain over it")
+def _table(
+    options: BenchOptions, sizes: Sequence[int], base: Sequence[float], gains: Mapping[str, Sequence[float]]
+) -> Table:
+    table = Table(title=f"{options.model} on {describe_device(options.device)}")
     table.add_column("rows in a call", justify="right")
-    for name in medians:
+    table.add_column("ms a row", justify="right")
+    for name in gains:
         table.add_column(name, justify="right")
     for position, size in enumerate(sizes):
-        base = medians[PLAIN][position]
-        gains = [f"x{base / values[position]:.2f}" for name, values in medians.items() if name != PLAIN]
-        table.add_row(str(size), f"{base:.2f}", *gains)
+        table.add_row(str(size), f"{base[position]:.2f}", *(f"x{values[position]:.2f}" for values in gains.values()))
     return table
