@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ class Engine:
         self._pool = Pool(self.settings.slots, pipeline.latent_shape(*pipeline.default_size))
         self._waiting: OrderedDict[int, Job] = OrderedDict()
         self._results: list[Result] = []
-        self._next_number = 0
+        self._numbers = count()
 
     @classmethod
     def from_pretrained(
@@ -68,14 +69,13 @@ class Engine:
         """
         job = self._job(request, plan)
         self._waiting[job.number] = job
-        self._next_number += 1
         return job.number
 
     def _job(self, request: Request, plan: Plan | None = None) -> Job:
         self.pipeline.check(request)
         planned = self._planner.plan(request) if plan is None else plan
         self._planner.check(planned)
-        job = Job(self._next_number, request, planned, self.pipeline.latent_shape(*self.pipeline.size(request)))
+        job = Job(next(self._numbers), request, planned, self.pipeline.latent_shape(*self.pipeline.size(request)))
         self._pool.check(job)
         return job
 
@@ -122,8 +122,10 @@ class Engine:
 
     def generate(self, requests: Sequence[Request], progress: Callable[[Progress], None] | None = None) -> list[Result]:
         """The results of all requests, in their order. A bad one raises before any work; later failures stay alone."""
-        rows_total = sum(len(self._job(request).plan) for request in requests)
-        tickets = [self.submit(request) for request in requests]
+        jobs = [self._job(request) for request in requests]
+        rows_total = sum(len(job.plan) for job in jobs)
+        tickets = [job.number for job in jobs]
+        self._waiting.update(zip(tickets, jobs, strict=True))
         done: dict[int, Result] = {}
         others: list[Result] = []
         rows_done = 0
@@ -141,7 +143,8 @@ class Engine:
 
     def _admit(self) -> None:
         reserved: list[tuple[int, Job]] = []
-        for job in list(self._waiting.values()):
+        while self._waiting:
+            job = next(iter(self._waiting.values()))
             index = self._pool.reserve(job)
             if index is None:
                 break  # first come, first served: a large request is not overtaken by small ones
