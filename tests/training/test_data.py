@@ -6,7 +6,7 @@ import torch
 
 from headrace.errors import DataError
 from headrace.training.data import load_images, to_bytes, to_signed
-from headrace.training.recipe import DataTable
+from headrace.training.tables.data import DataTable
 
 
 def table(**values):

@@ -1,7 +1,7 @@
 import pytest
 
 from headrace.training.learning_rate import learning_rate
-from headrace.training.recipe import LoopTable
+from headrace.training.tables.loop import LoopTable
 
 
 def loop(**values):

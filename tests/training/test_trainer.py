@@ -16,7 +16,7 @@ from torch import nn
 from headrace.errors import TrainingError
 from headrace.training.checkpoint import checkpoints
 from headrace.training.objectives.objective import Objective
-from headrace.training.recipe import LoopTable
+from headrace.training.tables.loop import LoopTable
 from headrace.training.trainer import RunSettings, Trainer
 
 

@@ -32,7 +32,7 @@ from headrace.models.pipelines.folder import find
 from headrace.request import Request
 from headrace.training.data import ImageSet, load_images
 from headrace.training.objectives.autoencoder import reconstruct
-from headrace.training.recipe import DataTable
+from headrace.training.tables.data import DataTable
 
 CAPTIONS, QUICK_CAPTIONS = 200, 24
 STEPS = 20

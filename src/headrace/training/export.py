@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from headrace.errors import TrainingError
 from headrace.files import write_folder
 
-COMPONENTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+TEXT_TO_IMAGE = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+PIXEL = ("unet", "scheduler")
 
 
 def save_component(component: Any, folder: Path) -> None:
@@ -22,23 +31,56 @@ def save_component(component: Any, folder: Path) -> None:
 
 
 def is_complete(model: Path) -> bool:
-    """Whether every component of a Stable Diffusion stands in the working folder."""
-    return all((model / name).is_dir() for name in COMPONENTS)
+    """Whether every component of a pipeline stands in the working folder."""
+    return not _missing(model)
 
 
 def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.float16) -> int:
-    """The working folder's float32 components as one folder for `StableDiffusionPipeline`; its size in bytes.
+    """The working folder's float32 components as one diffusers folder; its size in bytes.
 
-    Raises `TrainingError` when a component is missing. A model card that stands in the destination is kept.
+    A `DDPMPipeline` where the network denoises pixels, else a `StableDiffusionPipeline`. Raises `TrainingError` when a
+    component is missing. A model card that stands in the destination is kept.
     """
-    if not is_complete(model):
-        missing = [name for name in COMPONENTS if not (model / name).is_dir()]
+    missing = _missing(model)
+    if missing:
         raise TrainingError(f"{str(model)!r} has no {', '.join(missing)}", "Run the phases that make them first")
-    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
-    pipeline = StableDiffusionPipeline(
+    pipeline = _pixel_pipeline(model, dtype) if _is_pixel(model) else _text_to_image_pipeline(model, dtype)
+    card = destination / "README.md"
+    text = card.read_text(encoding="utf-8") if card.exists() else None
+
+    def write(path: Path) -> None:
+        pipeline.save_pretrained(path)
+        if (model / "tokenizer").is_dir():
+            _copy_tokenizer(model / "tokenizer", path / "tokenizer")
+        _tidy_configs(path)
+        if text is not None:
+            (path / "README.md").write_text(text, encoding="utf-8")
+
+    write_folder(destination, write)
+    return folder_bytes(destination)
+
+
+def _is_pixel(model: Path) -> bool:
+    config = model / "unet" / "config.json"
+    return config.exists() and json.loads(config.read_text(encoding="utf-8"))["_class_name"] == "UNet2DModel"
+
+
+def _missing(model: Path) -> list[str]:
+    return [name for name in (PIXEL if _is_pixel(model) else TEXT_TO_IMAGE) if not (model / name).is_dir()]
+
+
+def _pixel_pipeline(model: Path, dtype: torch.dtype) -> DDPMPipeline:
+    return DDPMPipeline(
+        unet=UNet2DModel.from_pretrained(model / "unet", torch_dtype=dtype, local_files_only=True),
+        scheduler=DDPMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
+    )
+
+
+def _text_to_image_pipeline(model: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype, local_files_only=True),
         text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype, local_files_only=True),
-        tokenizer=tokenizer,
+        tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
         unet=UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype, local_files_only=True),
         scheduler=DDIMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
         safety_checker=None,
@@ -46,18 +88,6 @@ def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.f
         image_encoder=None,
         requires_safety_checker=False,
     )
-    card = destination / "README.md"
-    text = card.read_text(encoding="utf-8") if card.exists() else None
-
-    def write(path: Path) -> None:
-        pipeline.save_pretrained(path)
-        _copy_tokenizer(model / "tokenizer", path / "tokenizer")
-        _tidy_configs(path)
-        if text is not None:
-            (path / "README.md").write_text(text, encoding="utf-8")
-
-    write_folder(destination, write)
-    return folder_bytes(destination)
 
 
 def folder_bytes(folder: Path) -> int:

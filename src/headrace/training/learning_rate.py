@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from headrace.training.recipe import LoopTable
+from headrace.training.tables.loop import LoopTable
 
 
 def learning_rate(loop: LoopTable, step: int, progress: float) -> float:

@@ -6,79 +6,19 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from headrace.errors import RecipeError
+from headrace.training.tables.autoencoder import AutoencoderPhase
+from headrace.training.tables.data import DataTable
+from headrace.training.tables.diffusion import DiffusionPhase
+from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.table import Table
+from headrace.training.tables.text_to_image import TextToImagePhase
 
-
-class Table(BaseModel):
-    """A table of the recipe: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataTable(Table):
-    """Which pictures are learnt, and at what size."""
-
-    path: str | None = Field(None, description="a parquet file with encoded images, or a folder of images")
-    image_column: str = Field("image", description="column of encoded images (PNG, JPEG, ...)")
-    caption_column: str = Field("caption", description="column of captions")
-    exclude: tuple[str, ...] = Field((), strict=False, description="rows whose caption holds one of these are left out")
-    size: int = Field(64, ge=8, le=1024, description="side of the square pictures, pixels")
-    limit: int | None = Field(None, ge=1, description="only the first rows, for a trial")
-
-
-class LoopTable(Table):
-    """How long and how fast one phase learns: the same table for every objective."""
-
-    steps: int = Field(ge=1, description="optimiser steps")
-    batch_size: int = Field(ge=1, description="pictures a step, on each process")
-    learning_rate: float = Field(gt=0, lt=1, description="peak of the schedule")
-    final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a fraction of the peak")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay")
-    betas: tuple[float, float] = Field((0.9, 0.99), strict=False, description="AdamW's averaging coefficients")
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay a step of the averaged weights; these are exported")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("bf16", description="autocast type; weights stay float32")
-    channels_last: bool = Field(False, description="memory format of the convolutions")
-    max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; the decay follows the clock")
-    log_every: int = Field(10, ge=1, description="steps between lines of the log")
-    sample_every: int = Field(1000, ge=1, description="steps between sample grids and scores")
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="older checkpoints are removed")
-
-
-class AutoencoderPhase(Table):
-    """Trains an `AutoencoderKL`, or the decoder alone against a frozen encoder."""
-
-    objective: Literal["autoencoder"]
-    loop: LoopTable
-    network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' AutoencoderKL")
-    train_encoder: bool = Field(True, description="false: continue from the exported model, decoder only")
-    gradient_weight: float = Field(0.5, ge=0, description="weight of the loss on spatial differences (thin lines)")
-    kl_weight: float = Field(1e-4, ge=0, description="weight of the KL divergence, mean over latent elements")
-    latent_noise: float = Field(0.0, ge=0, description="noise added to the latents, in units of their deviation")
-
-
-class TextToImagePhase(Table):
-    """Trains a text encoder and a latent U-Net together, against a frozen autoencoder."""
-
-    objective: Literal["text-to-image"]
-    loop: LoopTable
-    network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DConditionModel")
-    text_encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of transformers' CLIPTextConfig")
-    solver: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' DDIMScheduler")
-    vocabulary: int = Field(2048, ge=520, description="entries of the tokenizer, at most")
-    max_tokens: int = Field(32, ge=4, le=77, description="length that captions are padded to")
-    caption_dropout: float = Field(0.1, ge=0, le=1, description="fraction of captions replaced by the empty one")
-    min_snr_gamma: float | None = Field(5.0, gt=0, description="loss weighting of arXiv:2303.09556; none = uniform")
-    sample_guidance: float = Field(3.0, ge=1, description="guidance scale of the sample grids")
-
-
-Phase = Annotated[AutoencoderPhase | TextToImagePhase, Field(discriminator="objective")]
+Phase = Annotated[AutoencoderPhase | TextToImagePhase | DiffusionPhase, Field(discriminator="objective")]
 
 
 class Recipe(Table):
@@ -168,10 +108,10 @@ def _recipe_error(first: Any) -> RecipeError:
     return RecipeError(f"{key} = {shown} is not accepted: {first['msg']}", "Change the value")
 
 
-_OBJECTIVES = {"autoencoder", "text-to-image"}
+_OBJECTIVES = {"autoencoder", "text-to-image", "diffusion"}
 
 
 def valid_keys() -> list[str]:
     """Every key that some table of a recipe takes."""
-    tables: list[type[BaseModel]] = [Recipe, DataTable, AutoencoderPhase, TextToImagePhase, LoopTable]
+    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, AutoencoderPhase, TextToImagePhase, DiffusionPhase]
     return sorted({name for table in tables for name in table.model_fields})

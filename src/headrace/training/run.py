@@ -12,9 +12,12 @@ from headrace.errors import RecipeError
 from headrace.training.data import ImageSet, load_images
 from headrace.training.export import export_pipeline, is_complete
 from headrace.training.objectives.autoencoder import AutoencoderObjective
+from headrace.training.objectives.diffusion import DiffusionObjective
 from headrace.training.objectives.objective import Objective
 from headrace.training.objectives.text_to_image import TextToImageObjective
-from headrace.training.recipe import AutoencoderPhase, Phase, Recipe
+from headrace.training.recipe import Phase, Recipe
+from headrace.training.tables.autoencoder import AutoencoderPhase
+from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.trainer import RunSettings, Trainer
 
 
@@ -61,4 +64,6 @@ def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:
     """The objective that a phase names, its networks built or loaded from the folder `model`."""
     if isinstance(phase, AutoencoderPhase):
         return AutoencoderObjective(phase, data, model)
+    if isinstance(phase, DiffusionPhase):
+        return DiffusionObjective(phase, data)
     return TextToImageObjective(phase, data, model)

@@ -22,7 +22,7 @@ from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Losses, Objective
 from headrace.training.order import batch_indices, step_generator
 from headrace.training.progress import Display
-from headrace.training.recipe import LoopTable
+from headrace.training.tables.loop import LoopTable
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
 from headrace.training.objectives.objective import Batch, Losses, Objective
 from headrace.training.pictures import image_grid
-from headrace.training.recipe import AutoencoderPhase
+from headrace.training.tables.autoencoder import AutoencoderPhase
 
 _SCORED = 256
 _SHOWN = 24

@@ -16,8 +16,9 @@ from headrace.training.data import ImageSet
 from headrace.training.export import save_component
 from headrace.training.objectives.autoencoder import encode_moments, load_autoencoder, spread
 from headrace.training.objectives.objective import Batch, Losses, Objective
+from headrace.training.objectives.weighting import min_snr_weights
 from headrace.training.pictures import image_grid
-from headrace.training.recipe import TextToImagePhase
+from headrace.training.tables.text_to_image import TextToImagePhase
 from headrace.training.tokenizer import train_tokenizer
 
 _SHOWN = 16
@@ -156,16 +157,6 @@ def build_networks(
         raise RecipeError(
             f"the networks of the recipe are refused: {error}", "See diffusers and transformers"
         ) from None
-
-
-def min_snr_weights(solver: DDIMScheduler, timesteps: torch.Tensor, gamma: float | None) -> torch.Tensor:
-    """Weights [B] of the squared error: min(SNR, gamma) in data space, turned into the space that is predicted."""
-    if gamma is None:
-        return torch.ones(len(timesteps), device=timesteps.device)
-    alphas = solver.alphas_cumprod.to(timesteps.device)[timesteps].float()
-    ratio = alphas / (1 - alphas)
-    clamped = ratio.clamp(max=gamma)
-    return clamped / (ratio + 1) if solver.config.prediction_type == "v_prediction" else clamped / ratio
 
 
 def _normal(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
