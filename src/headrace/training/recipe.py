@@ -96,19 +96,21 @@ def _toml_value(text: str) -> Any:
 
 
 def _recipe_error(first: Any) -> RecipeError:
-    location = [str(part) for part in first["loc"] if part not in _OBJECTIVES]
+    location = [str(part) for part in first["loc"]]
+    if location[0] == "phases":
+        del location[2:3]  # pydantic puts the objective there, which is no key
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], valid_keys(), n=1, cutoff=0.4)
         return RecipeError(f"unknown key {key!r}", f"Did you mean {near[0]!r}?" if near else "Remove it")
     if first["type"] == "missing":
         return RecipeError(f"key {key!r} is missing", "Add it to the recipe")
+    if first["type"] == "union_tag_invalid":
+        known = first["ctx"]["expected_tags"]
+        return RecipeError(f"{key}.objective = {first['ctx']['tag']!r} is not known", f"There are: {known}")
     value = repr(first.get("input"))
     shown = value if len(value) <= 60 else value[:57] + "..."
     return RecipeError(f"{key} = {shown} is not accepted: {first['msg']}", "Change the value")
-
-
-_OBJECTIVES = {"autoencoder", "text-to-image", "diffusion"}
 
 
 def valid_keys() -> list[str]:
