@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -9,13 +11,27 @@ import torch
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
     """The `batch_size` indices below `count` of a step (from 0): each pass visits every item once, in its own order."""
     first = step * batch_size
-    positions = np.arange(first, first + batch_size)
-    passes, places = np.divmod(positions, count)
-    orders = {number: np.random.default_rng((seed, int(number))).permutation(count) for number in np.unique(passes)}
-    return np.array([orders[number][place] for number, place in zip(passes, places, strict=True)])
+    passes, places = np.divmod(np.arange(first, first + batch_size), count)
+    return np.concatenate([_pass_order(seed, int(one), count)[places[passes == one]] for one in np.unique(passes)])
 
 
-def step_generator(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
-    """The random stream of one step on one process."""
-    words = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
-    return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+@lru_cache(maxsize=2)
+def _pass_order(seed: int, number: int, count: int) -> np.ndarray:
+    """The order of one pass, int64 [count]. Kept while it is in use: a permutation takes longer than a small step."""
+    return np.random.default_rng((seed, number)).permutation(count)
+
+
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The random stream of one step: the same on every process, which all draw for the whole step."""
+    return torch.Generator(device).manual_seed(_word(seed, step))
+
+
+def part_seed(seed: int, step: int, part: int) -> int:
+    """The seed of torch's own generator (dropout inside networks) for one part of a step."""
+    return _word(seed, step, part)
+
+
+def _word(*entropy: int) -> int:
+    """63 well mixed bits."""
+    words = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1

@@ -20,7 +20,7 @@ from headrace.training.checkpoint import Progress, checkpoints, load_checkpoint,
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Losses, Objective
-from headrace.training.order import batch_indices, step_generator
+from headrace.training.order import batch_indices, part_seed, step_generator
 from headrace.training.progress import Display
 from headrace.training.tables.loop import LoopTable
 
@@ -92,14 +92,17 @@ class Trainer:
     def _step(self) -> None:
         """One update of the weights."""
         step, world = self.progress.step, self.accelerator.num_processes
-        indices = batch_indices(self.settings.seed, step, self.loop.batch_size * world, self.objective.item_count())
-        mine = indices[self.accelerator.process_index :: world]
-        device = self.accelerator.device
-        generator = step_generator(self.settings.seed, step, self.accelerator.process_index, device)
+        total = self.loop.batch_size * world
+        indices = batch_indices(self.settings.seed, step, total, self.objective.item_count())
+        first = self.accelerator.process_index * self.loop.batch_size
+        mine = slice(first, first + self.loop.batch_size)
+        draws = self.objective.draws(total, step_generator(self.settings.seed, step, self.accelerator.device))
+        batch = self.objective.batch(indices[mine]) | {name: values[mine] for name, values in draws.items()}
+        torch.manual_seed(part_seed(self.settings.seed, step, self.accelerator.process_index))
         rate = learning_rate(self.loop, step, self._fraction())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses: Losses = self.module(self.objective.batch(mine), generator)
+        losses: Losses = self.module(batch)
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.loop.clip_norm)
         self.optimizer.step()

@@ -44,15 +44,23 @@ class AutoencoderObjective(Objective):
         """`images`: float32 [B, 3, H, W] in [-1, 1]."""
         return {"images": to_signed(self.data.images[indices]).to(self.autoencoder.device)}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """`posterior` and `noise`, each normal [B, C, h, w]: for the sample of the latents and for `latent_noise`."""
+        config = self.autoencoder.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        size = [side // factor for side in self.data.images.shape[-2:]]
+        shape, device = (count, config.latent_channels, *size), generator.device
+        names = ("posterior", "noise") if self.phase.latent_noise else ("posterior",)
+        return {name: torch.randn(shape, generator=generator, device=device) for name in names}
+
+    def forward(self, batch: Batch) -> Losses:
         """`loss` and its parts, each a mean over elements."""
         images = batch["images"]
         with torch.set_grad_enabled(self.phase.train_encoder and torch.is_grad_enabled()):
             posterior = self.autoencoder.encode(images).latent_dist
-        latents = posterior.sample(generator)
+        latents = posterior.mean + posterior.std * batch["posterior"]
         if self.phase.latent_noise:
-            noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-            latents = latents + self.phase.latent_noise / self.autoencoder.config.scaling_factor * noise
+            latents = latents + self.phase.latent_noise / self.autoencoder.config.scaling_factor * batch["noise"]
         error = self.autoencoder.decode(latents).sample.float() - images
         pixels = charbonnier(error)
         gradients = difference_loss(error) + difference_loss(functional.avg_pool2d(error, 2))

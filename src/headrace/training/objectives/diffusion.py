@@ -47,17 +47,21 @@ class DiffusionObjective(Objective):
             batch["labels"] = data.labels[where].to(self.unet.device)
         return batch
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """`noise` [B, 3, H, W], `timesteps` int64 [B], `mirrored` bool [B]."""
+        device, steps = generator.device, len(self.solver.alphas_cumprod)
+        return {
+            "mirrored": torch.rand(count, generator=generator, device=device) < 0.5,
+            "noise": torch.randn((count, *self.data.images.shape[1:]), generator=generator, device=device),
+            "timesteps": torch.randint(0, steps, (count,), generator=generator, device=device),
+        }
+
+    def forward(self, batch: Batch) -> Losses:
         """`loss`: squared error (Ho et al. 2020, equation 14), weighted by min-SNR where the recipe says so."""
-        images, device = batch["images"], batch["images"].device
-        count = len(images)
+        images, timesteps = batch["images"], batch["timesteps"]
         if self.phase.flip:
-            mirrored = torch.rand(count, generator=generator, device=device) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        noise = torch.randn(images.shape, generator=generator, device=device)
-        steps = len(self.solver.alphas_cumprod)
-        timesteps = torch.randint(0, steps, (count,), generator=generator, device=device)
-        error = self._error(images, noise, timesteps, batch.get("labels"))
+            images = torch.where(batch["mirrored"][:, None, None, None], images.flip(-1), images)
+        error = self._error(images, batch["noise"], timesteps, batch.get("labels"))
         weights = min_snr_weights(self.solver, timesteps, self.phase.min_snr_gamma)
         return {"loss": (weights * error).mean(), "unweighted": error.mean().detach()}
 

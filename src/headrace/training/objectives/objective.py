@@ -19,11 +19,22 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def batch(self, indices: np.ndarray) -> Batch:
-        """The data of these items, on the device of the networks."""
+        """The data of these items, on the device of the networks, with nothing random in it."""
 
     @abstractmethod
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Scalars by name; "loss" is the one that is minimised. All randomness comes from `generator`."""
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """Everything random that `count` items need: noise, timesteps, flips. The first dimension of each is `count`.
+
+        The loop draws for a whole step and gives each process and each part of the step its share, so that how a step
+        is split changes nothing that is learnt. On the generator's device.
+        """
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Losses:
+        """Scalars by name, means over the items; "loss" is the one that is minimised.
+
+        `batch` holds what `batch` and `draws` gave. Nothing is drawn here, except by dropout inside a network.
+        """
 
     @abstractmethod
     def item_count(self) -> int:

@@ -40,7 +40,7 @@ class TextToImageObjective(Objective):
         self.text_encoder, self.unet, self.solver = build_networks(phase, self.tokenizer)
         self.empty = self.tokenize([""])[0]
         self.tokens = self.tokenize(data.captions)
-        self.latents: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._latents: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def tokenize(self, captions: Sequence[str]) -> torch.Tensor:
         """Int64 [N, max_tokens], padded and truncated as the pipeline does."""
@@ -51,28 +51,39 @@ class TextToImageObjective(Objective):
     def batch(self, indices: np.ndarray) -> Batch:
         """`tokens` [B, L]; `mean` and `deviation` [B, C, h, w] of the latents, scaled; `empty` [L]."""
         device = self.unet.device
-        if self.latents is None:
-            scale = self.autoencoder.config.scaling_factor
-            mean, deviation = encode_moments(self.autoencoder, self.data.images)
-            self.latents = (mean * scale, deviation * scale)
+        mean, deviation = self.latents()
         where = torch.from_numpy(indices).to(device)
-        tokens = self.tokens[indices].to(device)
         return {
-            "tokens": tokens,
-            "mean": self.latents[0][where],
-            "deviation": self.latents[1][where],
+            "tokens": self.tokens[indices].to(device),
+            "mean": mean[where],
+            "deviation": deviation[where],
             "empty": self.empty.to(device),
         }
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def latents(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation [N, C, h, w] of the whole data set's latents, scaled; encoded on the first call."""
+        if self._latents is None:
+            scale = self.autoencoder.config.scaling_factor
+            mean, deviation = encode_moments(self.autoencoder, self.data.images)
+            self._latents = (mean * scale, deviation * scale)
+        return self._latents
+
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """`posterior` and `noise` [B, C, h, w], `timesteps` int64 [B], `dropped` bool [B]: captions left out."""
+        shape, device = (count, *self.latents()[0].shape[1:]), generator.device
+        steps = len(self.solver.alphas_cumprod)
+        return {
+            "posterior": torch.randn(shape, generator=generator, device=device),
+            "noise": torch.randn(shape, generator=generator, device=device),
+            "timesteps": torch.randint(0, steps, (count,), generator=generator, device=device),
+            "dropped": torch.rand(count, generator=generator, device=device) < self.phase.caption_dropout,
+        }
+
+    def forward(self, batch: Batch) -> Losses:
         """`loss`: squared error weighted by min-SNR (arXiv:2303.09556); `unweighted`: the same without weights."""
-        mean, device = batch["mean"], batch["mean"].device
-        latents = mean + batch["deviation"] * _normal(mean.shape, generator)
-        noise = _normal(mean.shape, generator)
-        count = len(mean)
-        timesteps = torch.randint(0, len(self.solver.alphas_cumprod), (count,), generator=generator, device=device)
-        dropped = torch.rand(count, generator=generator, device=device) < self.phase.caption_dropout
-        tokens = torch.where(dropped[:, None], batch["empty"], batch["tokens"])
+        noise, timesteps = batch["noise"], batch["timesteps"]
+        latents = batch["mean"] + batch["deviation"] * batch["posterior"]
+        tokens = torch.where(batch["dropped"][:, None], batch["empty"], batch["tokens"])
         conditioning = self.text_encoder(tokens)[0]
         noisy = self.solver.add_noise(latents, noise, timesteps)
         output = self.unet(noisy, timesteps, encoder_hidden_states=conditioning).sample.float()
@@ -157,7 +168,3 @@ def build_networks(
         raise RecipeError(
             f"the networks of the recipe are refused: {error}", "See diffusers and transformers"
         ) from None
-
-
-def _normal(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(shape, generator=generator, device=generator.device)
