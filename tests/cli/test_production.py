@@ -5,11 +5,13 @@ import threading
 import pytest
 
 from engine.fake_pipeline import FakePipeline
+from headrace.cli.generate_display import GenerateDisplay
 from headrace.cli.jobs import read_jobs
 from headrace.cli.lookahead import Lookahead
-from headrace.cli.pictures import read_settings
+from headrace.cli.picture_writer import PictureWriter
+from headrace.cli.pictures import read_settings, write_picture
 from headrace.cli.production import Destination, Production
-from headrace.engine import Engine, EngineSettings
+from headrace.engine import Engine, EngineSettings, RoundReport
 from headrace.errors import OutputError
 
 AHEAD = 6
@@ -146,9 +148,71 @@ def test_a_full_disk_stops_the_run(produce, monkeypatch):
     def full(*_):
         raise OutputError("no space", "Free some")
 
-    monkeypatch.setattr("headrace.cli.production.write_picture", full)
+    monkeypatch.setattr("headrace.cli.picture_writer.write_picture", full)
     with pytest.raises(OutputError, match="no space"):
         produce(['{"prompt": "a", "steps": 2}'])
+
+
+def test_the_engine_runs_on_while_a_picture_is_written(produce, monkeypatch, tmp_path):
+    """The first picture's thread waits for a request that comes later; the same request again waits for the file."""
+    later = threading.Event()
+
+    def slow(path, image, settings):
+        if settings["prompt"] == "a":
+            assert later.wait(20)
+        write_picture(path, image, settings)
+
+    def lines():
+        yield '{"prompt": "a", "steps": 1}'
+        yield '{"prompt": "b", "steps": 3}'
+        yield '{"prompt": "a", "steps": 1}'
+        yield '{"prompt": "c", "steps": 2}'
+
+    class Telling(FakePipeline):
+        def denoise(self, rows):
+            if seen.pop(0) >= 3:
+                later.set()
+            return super().denoise(rows)
+
+    seen = list(range(20))
+    monkeypatch.setattr("headrace.cli.picture_writer.write_picture", slow)
+    tally, witness = produce(lines(), Engine(Telling(), EngineSettings(slots=1)))
+    assert (tally.made, tally.kept) == (3, 1)
+    assert later.is_set()
+    assert len(witness.pictures) == 4
+
+
+def test_a_slow_disk_holds_the_engine_up_before_memory_fills(tmp_path, monkeypatch):
+    go, began = threading.Event(), []
+
+    def slow(path, image, settings):
+        began.append(path)
+        go.wait(20)
+
+    monkeypatch.setattr("headrace.cli.picture_writer.write_picture", slow)
+    with PictureWriter(most=3) as writer:
+        for number in range(3):
+            assert writer.write(number, tmp_path / str(number), None, {}) == []
+        assert writer.written() == []
+        assert sorted(writer.pending) == [0, 1, 2]
+        threading.Timer(0.05, go.set).start()
+        assert writer.write(3, tmp_path / "3", None, {})  # had to wait for one of the three
+        assert len(writer.pending) <= 3
+        writer.written(everything=True)
+        assert writer.pending == []
+    assert len(began) == 4
+
+
+def test_what_is_left_is_reckoned_from_what_is_missing():
+    """90 of 100 pictures are there already and each of the others takes 50 rows: 500 rows in all."""
+    display = GenerateDisplay(100, as_json=False)
+    for _ in range(90):
+        display.picture(None, None, {}, made=False)
+    for _ in range(4):
+        display.planned(50)
+    display.round(RoundReport(rows=4))
+    [task] = display._bar.tasks
+    assert (task.completed, task.total) == (4, 500)
 
 
 def test_what_reading_raises_is_raised_here():

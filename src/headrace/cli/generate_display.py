@@ -20,7 +20,7 @@ from headrace.errors import HeadraceError
 
 
 class GenerateDisplay:
-    """A `Watcher`. The bar counts plan rows; jobs not seen yet are taken to have as many as those seen.
+    """A `Watcher`. The bar counts plan rows; jobs not seen yet are taken to have as many as those that were submitted.
 
     `total` is how many pictures were asked for, None while nobody knows. With `as_json`, standard output gets one JSON
     object a picture and nothing else.
@@ -39,7 +39,7 @@ class GenerateDisplay:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("generate", total=None, pictures=self._pictures(0), rate=0.0)
-        self._planned_rows = self._planned = self._done = self._rows = 0
+        self._planned_rows = self._planned = self._kept = self._done = self._rows = 0
         self._began = time.perf_counter()
 
     def __enter__(self) -> GenerateDisplay:
@@ -65,7 +65,7 @@ class GenerateDisplay:
     def picture(self, job: Job, path: Path, settings: dict[str, Any], made: bool) -> None:
         """Counts it; prints its JSON object where asked."""
         self._done += 1
-        self._planned += not made
+        self._kept += not made
         if self._as_json:
             typer.echo(json.dumps({"file": str(path), "made": made, "line": job.line, **settings}))
         self._show()
@@ -91,6 +91,6 @@ class GenerateDisplay:
     def _show(self) -> None:
         total = None
         if self._total is not None and self._planned:
-            total = self._planned_rows * max(1.0, self._total / self._planned)
+            total = self._planned_rows * max(1.0, (self._total - self._kept) / self._planned)
         rate = self._rows / max(time.perf_counter() - self._began, 1e-9)
         self._bar.update(self._task, completed=self._rows, total=total, pictures=self._pictures(self._done), rate=rate)

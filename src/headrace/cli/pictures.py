@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,17 @@ def slug(text: str | None) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "picture"
 
 
+@cache
+def software() -> str:
+    """The version that is installed; looking it up costs as much as writing a small picture."""
+    return version("headrace")
+
+
 def write_picture(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:
     """Write a PNG with `settings` as JSON in its text chunk 'headrace', by rename. Raises `OutputError`."""
     info = PngInfo()
     info.add_text(KEYWORD, json.dumps(settings, ensure_ascii=False))
-    info.add_text("Software", f"Headrace {version('headrace')}")
+    info.add_text("Software", f"Headrace {software()}")
     write_file(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=info))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.cli.jobs import BadLine, Job
 from headrace.cli.lookahead import Lookahead
-from headrace.cli.pictures import file_name, is_made, write_picture
+from headrace.cli.picture_writer import PictureWriter
+from headrace.cli.pictures import file_name, is_made, software
 from headrace.engine import Engine, Result, RoundReport
 from headrace.errors import HeadraceError, OutputError
 
@@ -58,7 +58,10 @@ class Watcher(Protocol):
 
 
 class Production:
-    """Makes the pictures of a stream of jobs. At most `ahead` of them are in the engine at any time."""
+    """Makes the pictures of a stream of jobs. At most `ahead` of them are in the engine at any time.
+
+    Finished ones are encoded and written by threads beside the engine, and told of once they are on disk.
+    """
 
     def __init__(self, engine: Engine, destination: Destination, watcher: Watcher, ahead: int) -> None:
         self._engine = engine
@@ -66,20 +69,23 @@ class Production:
         self._watcher = watcher
         self._ahead = ahead
         self._running: dict[int, _Running] = {}
+        self._writer: PictureWriter[_Running] = PictureWriter(most=ahead)
         self._told: deque[tuple[int | None, str]] = deque(maxlen=1000)
         self.tally = Tally()
 
     def run(self, jobs: Lookahead[Job | BadLine]) -> Tally:
         """Runs to the end of the stream. A job that fails is reported and the rest is done. Raises `OutputError`."""
-        while True:
-            self._fill(jobs)
-            if not self._running:
-                if jobs.exhausted:
+        with self._writer:
+            while True:
+                # Before the stream may have to be waited for, everything that is done is told of.
+                self._settle(self._writer.written(everything=not self._running))
+                self._fill(jobs)
+                if self._running:
+                    self._watcher.round(self._engine.step())
+                    for result in self._engine.collect():
+                        self._finish(result)
+                elif jobs.exhausted and not self._writer.pending:
                     return self.tally
-                continue
-            self._watcher.round(self._engine.step())
-            for result in self._engine.collect():
-                self._finish(result)
 
     def _fill(self, jobs: Lookahead[Job | BadLine]) -> None:
         for _ in range(self._ahead):  # bounded: many finished pictures must not keep the engine waiting
@@ -97,7 +103,8 @@ class Production:
         try:
             settings = self._settings(job)
             path = self._destination.folder / file_name(settings, job.name)
-            same = next((running for running in self._running.values() if running.path == path), None)
+            under_way = (*self._running.values(), *self._writer.pending)
+            same = next((running for running in under_way if running.path == path), None)
             if same is not None:
                 same.jobs.append(job)
             elif is_made(path, settings):
@@ -129,21 +136,25 @@ class Production:
             "width": width,
             "seed": request.seed,
             "plan": plan.digest,
-            "headrace": version("headrace"),
+            "headrace": software(),
         }
 
     def _finish(self, result: Result) -> None:
         running = self._running.pop(result.number)
-        first, *others = running.jobs
         if result.error is not None:
             for job in running.jobs:
                 self._fail(job, result.error)
             return
-        write_picture(running.path, result.image, running.settings)
-        self.tally.made += 1
-        self._watcher.picture(first, running.path, running.settings, made=True)
-        for job in others:
-            self._keep(job, running.path, running.settings)
+        self._settle(self._writer.write(running, running.path, result.image, running.settings))
+
+    def _settle(self, written: list[_Running]) -> None:
+        """Tells of pictures that are on disk now."""
+        for running in written:
+            first, *others = running.jobs
+            self.tally.made += 1
+            self._watcher.picture(first, running.path, running.settings, made=True)
+            for job in others:
+                self._keep(job, running.path, running.settings)
 
     def _keep(self, job: Job, path: Path, settings: dict[str, Any]) -> None:
         self.tally.kept += 1
