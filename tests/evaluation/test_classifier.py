@@ -37,7 +37,7 @@ def test_it_can_learn_and_its_default_fits_into_four_mebibytes():
     default = Classifier(ClassifierConfig(**config))
     assert 2 * sum(tensor.numel() for tensor in default.state_dict().values()) < 4 << 20
     torch.manual_seed(0)
-    small = Classifier(ClassifierConfig(**config, size=8, widths=(8, 16), blocks=1))
+    small = Classifier(ClassifierConfig(**config, size=8, widths=(8, 16)))
     optimiser = torch.optim.Adam(small.parameters(), 1e-2)
     pictures, labels = torch.rand(40, 3, 8, 8), torch.arange(40) % 10
     losses = []

@@ -56,7 +56,7 @@ def build_dino(folder):
 def build_classifier(folder, classes=("cat", "dog", "ship")):
     torch.manual_seed(2)
     config = ClassifierConfig(
-        model_type="headrace-classifier", data="made up", classes=classes, size=16, widths=(8, 16), blocks=1
+        model_type="headrace-classifier", data="made up", classes=classes, size=16, widths=(8, 16)
     )
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")

@@ -12,13 +12,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from headrace.errors import RecipeError
 from headrace.training.tables.autoencoder import AutoencoderPhase
+from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.tables.data import DataTable
 from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.tables.loop import LoopTable
 from headrace.training.tables.table import Table
 from headrace.training.tables.text_to_image import TextToImagePhase
 
-Phase = Annotated[AutoencoderPhase | TextToImagePhase | DiffusionPhase, Field(discriminator="objective")]
+Phase = Annotated[
+    AutoencoderPhase | TextToImagePhase | DiffusionPhase | ClassifierPhase, Field(discriminator="objective")
+]
 
 
 class Recipe(Table):
@@ -115,5 +118,6 @@ def _recipe_error(first: Any) -> RecipeError:
 
 def valid_keys() -> list[str]:
     """Every key that some table of a recipe takes."""
-    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, AutoencoderPhase, TextToImagePhase, DiffusionPhase]
+    phases = (AutoencoderPhase, TextToImagePhase, DiffusionPhase, ClassifierPhase)
+    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, *phases]
     return sorted({name for table in tables for name in table.model_fields})

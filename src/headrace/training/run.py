@@ -1,7 +1,8 @@
-"""A recipe's phases, one after another, into one diffusers folder."""
+"""A recipe's phases, one after another, into one diffusers folder (or a classifier's)."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import torch
 from accelerate import Accelerator
 
 from headrace.errors import RecipeError
+from headrace.files import write_folder
 from headrace.training.data import ImageSet, load_images
 from headrace.training.export import export_pipeline, is_complete
 from headrace.training.objectives.autoencoder import AutoencoderObjective
+from headrace.training.objectives.classifier import ClassifierObjective
 from headrace.training.objectives.diffusion import DiffusionObjective
 from headrace.training.objectives.objective import Objective
 from headrace.training.objectives.text_to_image import TextToImageObjective
 from headrace.training.recipe import Phase, Recipe
 from headrace.training.tables.autoencoder import AutoencoderPhase
+from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.trainer import RunSettings, Trainer
 
@@ -54,10 +58,16 @@ def train(recipe: Recipe, options: RunOptions) -> Path:
         Trainer(objective, phase.loop, settings, accelerator).run(model)
         accelerator.wait_for_everyone()
         accelerator.free_memory()
-    if not is_complete(model) or not accelerator.is_main_process:
+    if not accelerator.is_main_process:
         return model
-    export_pipeline(model, options.out / recipe.name)
-    return options.out / recipe.name
+    destination = options.out / recipe.name
+    if is_complete(model):
+        export_pipeline(model, destination)
+    elif (model / "classifier").is_dir():
+        write_folder(destination, lambda path: shutil.copytree(model / "classifier", path, dirs_exist_ok=True))
+    else:
+        return model
+    return destination
 
 
 def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:
@@ -66,4 +76,6 @@ def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:
         return AutoencoderObjective(phase, data, model)
     if isinstance(phase, DiffusionPhase):
         return DiffusionObjective(phase, data)
+    if isinstance(phase, ClassifierPhase):
+        return ClassifierObjective(phase, data)
     return TextToImageObjective(phase, data, model)

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from headrace.errors import CorruptModelError
 from headrace.evaluation.extractors.classifier_network import Classifier, ClassifierConfig
 from headrace.evaluation.extractors.extractor import Features, digest_of
+from headrace.files import write_folder
 
 _PLACES = 8
 
@@ -31,7 +32,7 @@ class ClassifierFeatures:
         self.name = path.name
         self._device = torch.device(device)
         self._network = load_classifier(path).to(self._device)
-        self.digest = digest_of("classifier, version 1", path / "config.json", path / "model.safetensors")
+        self.digest = digest_of("classifier, version 2", path / "config.json", path / "model.safetensors")
 
     @torch.inference_mode()
     def __call__(self, pictures: torch.Tensor) -> Features:
@@ -65,6 +66,22 @@ def load_classifier(path: Path) -> Classifier:
         ) from None
     network.requires_grad_(False).eval()
     return network
+
+
+def save_classifier(network: Classifier, accuracy: float | None, path: Path) -> None:
+    """Write a classifier's folder by rename, its weights in float16; a model card that stands there is kept."""
+    config = network.config.model_copy(update={"accuracy": accuracy})
+    weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    card = path / "README.md"
+    text = card.read_text(encoding="utf-8") if card.exists() else None
+
+    def write(folder: Path) -> None:
+        (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_file(weights, folder / "model.safetensors")
+        if text is not None:
+            (folder / "README.md").write_text(text, encoding="utf-8")
+
+    write_folder(path, write)
 
 
 def embedded_classifiers(assets: Path | None = None) -> dict[str, Path]:

@@ -1,0 +1,21 @@
+"""Random views of pictures, all of a batch at once."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import pad
+
+
+def shifted(images: torch.Tensor, moves: torch.Tensor, mirrored: torch.Tensor, most: int) -> torch.Tensor:
+    """uint8 [N, C, H, W] moved by int [N, 2] rows and columns, `most` at most, and mirrored where bool [N] says so.
+
+    What comes in from outside is the picture reflected at its edge.
+    """
+    count, _, height, width = images.shape
+    device = images.device
+    rows = moves[:, :1] + most + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device).expand(count, width)
+    columns = moves[:, 1:] + most + torch.where(mirrored[:, None], columns.flip(1), columns)
+    padded = pad(images.float(), (most,) * 4, mode="reflect").to(images.dtype) if most else images
+    which = torch.arange(count, device=device)[:, None, None]
+    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,187 @@
+"""The classifier objective: labelled pictures, and a folder that evaluation takes as a feature extractor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from headrace.errors import DataError, RecipeError
+from headrace.evaluation.extractors.classifier import save_classifier
+from headrace.evaluation.extractors.classifier_network import PATCH, Classifier, ClassifierConfig
+from headrace.training.augmentation import shifted
+from headrace.training.captioned import captioned
+from headrace.training.data import ImageSet
+from headrace.training.objectives.autoencoder import spread
+from headrace.training.objectives.objective import Batch, Losses, Objective
+from headrace.training.pictures import image_grid
+from headrace.training.tables.classifier import ClassifierPhase
+from headrace.training.whitening import whitening_filters
+
+_SHOWN = 40
+_WHITENED = 5_000
+_MEASURED = 10_000
+_PART = 250
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A classifier as it would be exported, its logits [N, classes] on the held-out pictures, and what it was of."""
+
+    classifier: Classifier
+    logits: torch.Tensor
+    parameters: list[torch.Tensor]
+
+
+class ClassifierObjective(Objective):
+    """Cross entropy with label smoothing on shifted and mirrored pictures; the stem is whitened and fixed.
+
+    The running statistics of the batch norms are no part of what is trained or saved: averaged weights have other
+    statistics than the weights whose batches they ran over, and each process sees its own batches. Wherever they are
+    needed they are measured anew, on training pictures with the weights at hand, so a resumed run is the same as one
+    that was not interrupted.
+    """
+
+    def __init__(self, phase: ClassifierPhase, data: ImageSet) -> None:
+        super().__init__()
+        self.phase = phase
+        self.data = data
+        self.labels = checked_labels(data, phase.classes)
+        if data.held_out is None:
+            raise DataError("a classifier is scored on held-out pictures, and none are given", "Add data.held_out=FILE")
+        self.held_out = data.held_out.images
+        self.held_out_labels = checked_labels(data.held_out, phase.classes)
+        self.classifier = build_classifier(phase, data.images)
+        self._judged: _Judged | None = None
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """`images`: uint8 [B, 3, H, W]; `labels`: int64 [B]."""
+        device = self.classifier.head.weight.device
+        return {"images": self.data.images[indices].to(device), "labels": self.labels[indices].to(device)}
+
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """`moves`: int64 [B, 2], rows and columns of the shift; `mirrored`: bool [B]."""
+        device, shift = generator.device, self.phase.translate
+        moves = torch.randint(-shift, shift + 1, (count, 2), generator=generator, device=device)
+        mirrored = torch.rand(count, generator=generator, device=device) < (0.5 if self.phase.flip else 0.0)
+        return {"moves": moves, "mirrored": mirrored}
+
+    def forward(self, batch: Batch) -> Losses:
+        """`loss`: cross entropy with smoothed labels; `accuracy`: of this batch, in training mode."""
+        images = shifted(batch["images"], batch["moves"], batch["mirrored"], self.phase.translate)
+        logits = self.classifier(images.float() / 255).float()
+        loss = cross_entropy(logits, batch["labels"], label_smoothing=self.phase.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch["labels"]).float().mean()}
+
+    def item_count(self) -> int:
+        """Pictures in the data set."""
+        return len(self.data)
+
+    def scores(self) -> dict[str, float]:
+        """`accuracy`: of the classifier as exported, on the held-out pictures, one view each."""
+        return {"held_out_accuracy": self._accuracy(self._judge())}
+
+    def sample_grid(self) -> Image.Image:
+        """The held-out pictures that are taken for something else with the greatest confidence, and for what."""
+        probabilities, guesses = self._judge().logits.softmax(1).max(1)
+        wrong = torch.where(guesses == self.held_out_labels, -1.0, probabilities)
+        names = self.phase.classes
+        tiles = []
+        for row in wrong.argsort(descending=True)[:_SHOWN].tolist():
+            if wrong[row] >= 0:
+                caption = f"{names[self.held_out_labels[row]]}\n> {names[guesses[row]]}"
+                tiles.append(captioned(self.held_out[row], caption, scale=2))
+        return image_grid(torch.stack(tiles), columns=8) if tiles else Image.new("RGB", (64, 64), "white")
+
+    def export(self, folder: Path) -> None:
+        """Write `classifier`, in the float16 that its stated accuracy was measured with."""
+        judged = self._judge()
+        save_classifier(judged.classifier, self._accuracy(judged), folder / "classifier")
+
+    def _accuracy(self, judged: _Judged) -> float:
+        return (judged.logits.argmax(1) == self.held_out_labels).double().mean().item()
+
+    def _judge(self) -> _Judged:
+        """What the present weights come to; worked out once for the same weights."""
+        now = list(self.classifier.parameters())
+        if self._judged is None or not all(map(torch.equal, self._judged.parameters, now)):
+            parameters = [parameter.detach().clone() for parameter in now]
+            finished = copy.deepcopy(self.classifier)
+            measure_statistics(finished, spread(self.data.images, _MEASURED))
+            for tensor in finished.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.copy_(tensor.half())
+            self._judged = _Judged(finished, logits_of(finished, self.held_out), parameters)
+        return self._judged
+
+
+def build_classifier(phase: ClassifierPhase, images: torch.Tensor) -> Classifier:
+    """The network that the recipe describes, its stem whitened from uint8 pictures. Raises `RecipeError`."""
+    sample = spread(images, _WHITENED).float() / 255
+    deviation, mean = torch.std_mean(sample, dim=(0, 2, 3))
+    try:
+        config = ClassifierConfig(
+            model_type="headrace-classifier",
+            data=phase.data_name,
+            classes=phase.classes,
+            size=images.shape[-1],
+            widths=phase.widths,
+            mean=tuple(round(value, 4) for value in mean.tolist()),
+            deviation=tuple(round(max(value, 1e-2), 4) for value in deviation.tolist()),
+            spatial_channels=min(7, phase.widths[0]),
+            accuracy=None,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "widths"
+        raise RecipeError(f"the classifier is refused: {key}: {first['msg']}", "Change the recipe") from None
+    classifier = Classifier(config)
+    with torch.no_grad():
+        classifier.stem.weight.copy_(whitening_filters(classifier.normalised(sample), PATCH))
+    classifier.stem.weight.requires_grad_(False)
+    return classifier
+
+
+def checked_labels(data: ImageSet, classes: tuple[str, ...]) -> torch.Tensor:
+    """The labels [N] of a data set. Raises `DataError` where it has none, or one that names no class."""
+    if data.labels is None:
+        raise DataError("the data set has no class labels", "Set data.label_column to the column that holds them")
+    wrong = (data.labels < 0) | (data.labels >= len(classes))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        problem = f"picture {row} has the class label {int(data.labels[row])}"
+        raise DataError(f"{problem}, and the recipe names {len(classes)} classes", "Mend the labels or the names")
+    return data.labels
+
+
+@torch.no_grad()
+def measure_statistics(classifier: Classifier, images: torch.Tensor) -> None:
+    """Set the running statistics of the batch norms to the mean over parts of uint8 pictures [N, 3, H, W]."""
+    norms = [module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the parts
+    classifier.train()
+    for part in _parts(classifier, images):
+        classifier(part)
+    classifier.eval()
+
+
+@torch.no_grad()
+def logits_of(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
+    """Float32 [N, classes] on the host for uint8 pictures [N, 3, H, W], in inference mode."""
+    classifier.eval()
+    return torch.cat([classifier(part).cpu() for part in _parts(classifier, images)])
+
+
+def _parts(classifier: Classifier, images: torch.Tensor) -> Iterator[torch.Tensor]:
+    device = classifier.head.weight.device
+    return (part.to(device).float() / 255 for part in images.split(_PART))
