@@ -1,0 +1,157 @@
+"""The classifier objective: it learns, its folder is a feature extractor, and bad data is named before any work."""
+
+import csv
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny_recipes
+import torch
+
+from headrace.errors import DataError, RecipeError
+from headrace.evaluation.extractors.classifier import ClassifierFeatures, load_classifier
+from headrace.training.augmentation import shifted
+from headrace.training.data import load_images
+from headrace.training.objectives.classifier import ClassifierObjective, logits_of, measure_statistics
+from headrace.training.recipe import parse_recipe
+from headrace.training.run import RunOptions, train
+from headrace.training.whitening import whitening_filters
+
+COLOURS = ("red", "green", "blue")
+
+
+def write_labelled(path, repeats=8, labels=(0, 1, 2, 0, 1, 2)):
+    """The tiny shapes, labelled with their colour."""
+    images = [tiny_recipes.encoded(picture) for picture in tiny_recipes.pictures()] * repeats
+    pq.write_table(pa.table({"image": images, "label": list(labels) * repeats}), path)
+    return str(path)
+
+
+@pytest.fixture
+def values(tmp_path):
+    data = {"path": write_labelled(tmp_path / "train.parquet"), "size": 16}
+    data["held_out"] = write_labelled(tmp_path / "test.parquet", 1)
+    loop = tiny_recipes.LOOP | {"steps": 30, "batch_size": 12, "learning_rate": 1e-2, "sample_every": 30}
+    phase = {"objective": "classifier", "data_name": "shapes", "classes": COLOURS, "widths": [8, 16], "loop": loop}
+    return {"name": "shapes", "data": data, "phases": {"classifier": phase}}
+
+
+@pytest.fixture
+def objective(values):
+    recipe = parse_recipe(values)
+    torch.manual_seed(0)
+    return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+
+
+def rows(folder):
+    with (folder / "classifier" / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_learns_and_its_folder_is_an_extractor_of_the_accuracy_it_states(values, tmp_path):
+    folder = train(parse_recipe(values), RunOptions(out=tmp_path / "run"))
+    log = rows(tmp_path / "run")
+    assert folder == tmp_path / "run" / "shapes"
+    assert float(log[-1]["loss"]) < 0.6 * float(log[0]["loss"])
+    assert float(log[-1]["held_out_accuracy"]) > 0.9
+    held_out = load_images(parse_recipe(values).data).held_out
+    classifier = load_classifier(folder)
+    hits = (logits_of(classifier, held_out.images).argmax(1) == held_out.labels).double().mean().item()
+    assert classifier.config.accuracy == hits == pytest.approx(float(log[-1]["held_out_accuracy"]))
+    assert ClassifierFeatures(folder)(held_out.images).pooled.shape == (6, 16)
+    assert len(list((tmp_path / "run" / "classifier" / "samples").glob("*.png"))) == 1
+
+
+def test_a_resumed_run_has_the_same_losses_and_the_same_weights(values, tmp_path):
+    values["phases"]["classifier"]["loop"] |= {"steps": 8}
+    recipe = parse_recipe(values)
+    train(recipe, RunOptions(out=tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    shutil.rmtree(tmp_path / "broken" / "classifier" / "checkpoints" / "step-00000008")
+    shutil.rmtree(tmp_path / "broken" / "model")
+    train(recipe, RunOptions(out=tmp_path / "broken", resume=True))
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "broken")]
+    assert losses[0] == losses[1]
+    weights = [(tmp_path / name / "model/classifier/model.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert weights[0] == weights[1]
+
+
+def test_labels_that_are_missing_or_name_no_class(values, tmp_path):
+    def build(**data):
+        recipe = parse_recipe({**values, "data": values["data"] | data})
+        return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+
+    with pytest.raises(DataError, match="no class labels"):
+        build(label_column="class")
+    beyond = write_labelled(tmp_path / "beyond.parquet", labels=(0, 1, 2, 0, 7, 2))
+    with pytest.raises(DataError, match=r"picture 4 has the class label 7, and the recipe names 3 classes"):
+        build(path=beyond)
+    below = write_labelled(tmp_path / "below.parquet", labels=(0, -1, 2, 0, 1, 2))
+    with pytest.raises(DataError, match=r"picture 1 has the class label -1"):
+        build(held_out=below)
+    with pytest.raises(DataError, match=r"data\.held_out"):
+        build(held_out=None)
+
+
+def test_a_network_with_more_stages_than_the_pictures_bear(values):
+    values["phases"]["classifier"]["widths"] = [8] * 5
+    recipe = parse_recipe(values)
+    with pytest.raises(RecipeError, match="5 stages leave nothing of 16 pixels"):
+        ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+
+
+def test_pictures_are_shifted_over_their_mirrored_edge_and_mirrored():
+    images = torch.randint(0, 256, (3, 3, 6, 5), dtype=torch.uint8)
+    moves = torch.tensor([[0, 0], [2, -1], [-2, 2]])
+    moved = shifted(images, moves, torch.tensor([False, False, True]), most=2)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode="reflect")
+    assert torch.equal(moved[0], images[0])
+    assert np.array_equal(moved[1], padded[1, :, 4:10, 1:6])
+    assert np.array_equal(moved[2], padded[2, :, 0:6, 4:9][:, :, ::-1])
+
+
+def test_whitened_patches_are_uncorrelated_and_of_unit_deviation():
+    torch.manual_seed(0)
+    mixing = torch.eye(3) + 0.5
+    pictures = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(50, 3, 12, 12))
+    filters = whitening_filters(pictures, 2)
+    outputs = torch.nn.functional.conv2d(pictures, filters).transpose(0, 1).flatten(1)
+    assert torch.equal(filters[:12], -filters[12:])
+    assert torch.allclose(outputs[:12] @ outputs[:12].T / outputs.shape[1], torch.eye(12), atol=0.02)
+
+
+def test_statistics_are_those_of_the_pictures(objective):
+    images = objective.data.images
+    classifier = objective.classifier
+    with torch.no_grad():
+        classifier.train()
+        expected = classifier(images.float() / 255)
+    measure_statistics(classifier, images)
+    torch.testing.assert_close(logits_of(classifier, images), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_judging_leaves_the_network_alone_and_follows_its_weights(objective):
+    before = {name: tensor.clone() for name, tensor in objective.classifier.state_dict().items()}
+    first = objective.scores()["held_out_accuracy"]
+    assert all(torch.equal(before[name], tensor) for name, tensor in objective.classifier.state_dict().items())
+    with torch.no_grad():
+        objective.classifier.head.weight.zero_()
+        objective.classifier.head.bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    assert objective.scores()["held_out_accuracy"] == pytest.approx(1 / 3)
+    assert 0 <= first <= 1
+    shown = objective.sample_grid()
+    assert shown.height > 32  # four pictures are wrong: a row of tiles
+
+
+def test_draws_are_within_the_shift_and_follow_the_recipe(values, objective):
+    drawn = objective.draws(500, torch.Generator().manual_seed(0))
+    assert set(drawn["moves"].unique().tolist()) == {-2, -1, 0, 1, 2}
+    assert 0.4 < drawn["mirrored"].float().mean() < 0.6
+    values["phases"]["classifier"] |= {"flip": False, "translate": 0}
+    recipe = parse_recipe(values)
+    still = ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+    drawn = still.draws(50, torch.Generator().manual_seed(0))
+    assert not drawn["mirrored"].any()
+    assert not drawn["moves"].any()
