@@ -74,6 +74,7 @@ def test_damaged_folders_are_named(folder):
 
 def test_names_of_extractors(folder, monkeypatch):
     assert [one.name for one in build_extractors(ExtractorOptions())] == ["colour-gradients"]
+    assert [one.name for one in build_extractors(ExtractorOptions(names=[str(folder)]))] == ["shapes"]
     with pytest.raises(HeadraceError, match=r"no extractor 'cifar10'.*colour-gradients"):
         build_extractors(ExtractorOptions(names=["colour-gradients", "cifar10"]))
     with pytest.raises(HeadraceError, match="--inception-weights"):

@@ -87,12 +87,13 @@ def save_classifier(network: Classifier, accuracy: float | None, path: Path) -> 
 def embedded_classifiers(assets: Path | None = None) -> dict[str, Path]:
     """Name -> folder of the classifiers that are shipped inside the package (or lie in another folder)."""
     root = assets or Path(str(resources.files("headrace"))) / "assets"
-    found = {}
-    for config in sorted(root.glob("*/config.json")):
-        try:
-            kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-        except (OSError, ValueError, AttributeError):
-            continue  # some other folder's file: naming it is not this function's business
-        if kind == "headrace-classifier":
-            found[config.parent.name] = config.parent
-    return found
+    return {config.parent.name: config.parent for config in sorted(root.glob("*/config.json")) if is_classifier(config)}
+
+
+def is_classifier(config: Path) -> bool:
+    """Whether a config.json says that its folder is a classifier of ours; False for what is not there or not JSON."""
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return False  # some other folder's file: naming what is wrong with it is not this function's business
+    return bool(kind == "headrace-classifier")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import HeadraceError
-from headrace.evaluation.extractors.classifier import ClassifierFeatures, embedded_classifiers
+from headrace.evaluation.extractors.classifier import ClassifierFeatures, embedded_classifiers, is_classifier
 from headrace.evaluation.extractors.colour_gradients import ColourGradients
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.extractors.inception import Inception
@@ -18,7 +18,7 @@ from headrace.evaluation.extractors.transformers_folder import Clip, Dino
 class ExtractorOptions:
     """`names`: which extractors (none: all whose files are given, or else the one without weights). Paths: their files.
 
-    `device`: where networks run.
+    A name can be the path of a folder that `headrace train` made of a classifier. `device`: where networks run.
     """
 
     names: Sequence[str] = ()
@@ -33,7 +33,9 @@ def build_extractors(options: ExtractorOptions) -> list[FeatureExtractor]:
     files = {Inception.name: options.inception, Clip.name: options.clip, Dino.name: options.dino}
     given = [name for name, path in files.items() if path is not None]
     names = list(dict.fromkeys(_full_name(name) for name in options.names)) or given or [ColourGradients.name]
-    classifiers = embedded_classifiers()
+    folders = {name: Path(name).expanduser() for name in names}
+    classifiers = {name: path for name, path in folders.items() if is_classifier(path / "config.json")}
+    classifiers |= embedded_classifiers()
     for name in names:  # before anything is loaded
         _check(name, files, classifiers)
     return [_build(name, options, classifiers) for name in names]
@@ -54,7 +56,7 @@ def _check(name: str, files: dict[str, Path | None], classifiers: dict[str, Path
             }
             raise HeadraceError(f"the extractor {name!r} needs weights, and none were given", f"Add {option[name]}")
     elif name not in classifiers and name != ColourGradients.name:
-        embedded = f"embedded: {', '.join(classifiers)}" if classifiers else "no classifier is embedded so far"
+        embedded = f"embedded: {', '.join(embedded_classifiers())}; or the folder of a trained classifier"
         raise HeadraceError(
             f"there is no extractor {name!r}",
             f"There is {ColourGradients.name} (no weights), {', '.join(files)} (each with its files); {embedded}",
