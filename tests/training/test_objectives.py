@@ -11,11 +11,12 @@ from headrace.training.export import export_pipeline, folder_bytes
 from headrace.training.objectives.autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
-    encode_moments,
     normalise_latents,
 )
-from headrace.training.objectives.text_to_image import TextToImageObjective, min_snr_weights
+from headrace.training.objectives.text_to_image import TextToImageObjective
+from headrace.training.processes.variance_preserving import min_snr_weights
 from headrace.training.run import RunOptions, train
+from headrace.training.spaces.autoencoders import encode_moments
 
 
 @pytest.fixture

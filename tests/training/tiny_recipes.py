@@ -49,7 +49,7 @@ def recipe(data: Path) -> dict:
             "objective": "text-to-image",
             "network": UNET,
             "text_encoder": TEXT,
-            "solver": SOLVER,
+            "process": {"kind": "variance-preserving", "min_snr_gamma": 5.0, "solver": SOLVER},
             "vocabulary": 530,
             "max_tokens": 8,
             "loop": LOOP,

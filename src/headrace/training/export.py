@@ -6,22 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMPipeline,
-    DDPMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-    UNet2DModel,
-)
+from diffusers import DDPMPipeline, DiffusionPipeline, LDMPipeline, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from headrace.errors import TrainingError
 from headrace.files import write_folder
 
 TEXT_TO_IMAGE = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+LATENT = ("vae", "unet", "scheduler")
 PIXEL = ("unet", "scheduler")
 
 
@@ -38,19 +32,20 @@ def is_complete(model: Path) -> bool:
 def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.float16) -> int:
     """The working folder's float32 components as one diffusers folder; its size in bytes.
 
-    A `DDPMPipeline` where the network denoises pixels, else a `StableDiffusionPipeline`. Raises `TrainingError` when a
-    component is missing. A model card that stands in the destination is kept.
+    A `DDPMPipeline` where the network denoises pixels, an `LDMPipeline` where it denoises latents without text, else a
+    `StableDiffusionPipeline`. Raises `TrainingError` when a component is missing. A model card that stands in the
+    destination is kept.
     """
     missing = _missing(model)
     if missing:
         raise TrainingError(f"{str(model)!r} has no {', '.join(missing)}", "Run the phases that make them first")
-    pipeline = _pixel_pipeline(model, dtype) if _is_pixel(model) else _text_to_image_pipeline(model, dtype)
+    pipeline = _pipeline(model, dtype)
     card = destination / "README.md"
     text = card.read_text(encoding="utf-8") if card.exists() else None
 
     def write(path: Path) -> None:
         pipeline.save_pretrained(path)
-        if (model / "tokenizer").is_dir():
+        if "tokenizer" in _parts(model):
             _copy_tokenizer(model / "tokenizer", path / "tokenizer")
         _tidy_configs(path)
         if text is not None:
@@ -60,34 +55,42 @@ def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.f
     return folder_bytes(destination)
 
 
-def _is_pixel(model: Path) -> bool:
+def _parts(model: Path) -> tuple[str, ...]:
+    """The components of the pipeline that the working folder is on the way to."""
     config = model / "unet" / "config.json"
-    return config.exists() and json.loads(config.read_text(encoding="utf-8"))["_class_name"] == "UNet2DModel"
+    if not config.exists() or _class_name(config) != "UNet2DModel":
+        return TEXT_TO_IMAGE
+    return LATENT if (model / "vae").is_dir() else PIXEL
 
 
 def _missing(model: Path) -> list[str]:
-    return [name for name in (PIXEL if _is_pixel(model) else TEXT_TO_IMAGE) if not (model / name).is_dir()]
+    return [name for name in _parts(model) if not (model / name).is_dir()]
 
 
-def _pixel_pipeline(model: Path, dtype: torch.dtype) -> DDPMPipeline:
-    return DDPMPipeline(
-        unet=UNet2DModel.from_pretrained(model / "unet", torch_dtype=dtype, local_files_only=True),
-        scheduler=DDPMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
-    )
+def _pipeline(model: Path, dtype: torch.dtype) -> DiffusionPipeline:
+    parts = {name: _component(model / name, dtype) for name in _parts(model)}
+    if "tokenizer" in parts:
+        without = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+        return StableDiffusionPipeline(**parts, **without, requires_safety_checker=False)
+    if "vae" in parts:
+        return LDMPipeline(vqvae=parts["vae"], unet=parts["unet"], scheduler=parts["scheduler"])
+    return DDPMPipeline(**parts)
 
 
-def _text_to_image_pipeline(model: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(model / "vae", torch_dtype=dtype, local_files_only=True),
-        text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder", dtype=dtype, local_files_only=True),
-        tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
-        unet=UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=dtype, local_files_only=True),
-        scheduler=DDIMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
-        safety_checker=None,
-        feature_extractor=None,
-        image_encoder=None,
-        requires_safety_checker=False,
-    )
+def _component(folder: Path, dtype: torch.dtype) -> Any:
+    if folder.name == "tokenizer":
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    if folder.name == "text_encoder":
+        return CLIPTextModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    if folder.name == "scheduler":
+        kind = _class_name(folder / "scheduler_config.json")
+        return getattr(diffusers, kind).from_pretrained(folder, local_files_only=True)
+    kind = _class_name(folder / "config.json")
+    return getattr(diffusers, kind).from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+
+
+def _class_name(config: Path) -> str:
+    return str(json.loads(config.read_text(encoding="utf-8"))["_class_name"])
 
 
 def folder_bytes(folder: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.tables.data import DataTable
 from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.processes import EDMTable, FlowMatchingTable, VariancePreservingTable
 from headrace.training.tables.table import Table
 from headrace.training.tables.text_to_image import TextToImagePhase
 
@@ -99,25 +100,41 @@ def _toml_value(text: str) -> Any:
 
 
 def _recipe_error(first: Any) -> RecipeError:
-    location = [str(part) for part in first["loc"]]
-    if location[0] == "phases":
-        del location[2:3]  # pydantic puts the objective there, which is no key
-    key = ".".join(location)
+    key = _key(first["loc"])
+    last = key.rpartition(".")[2]
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], valid_keys(), n=1, cutoff=0.4)
+        near = difflib.get_close_matches(last, valid_keys(), n=1, cutoff=0.4)
         return RecipeError(f"unknown key {key!r}", f"Did you mean {near[0]!r}?" if near else "Remove it")
     if first["type"] == "missing":
         return RecipeError(f"key {key!r} is missing", "Add it to the recipe")
+    if first["type"] == "union_tag_not_found":
+        return RecipeError(f"key {key}.{_discriminator(first)} is missing", "Add it to the recipe")
     if first["type"] == "union_tag_invalid":
-        known = first["ctx"]["expected_tags"]
-        return RecipeError(f"{key}.objective = {first['ctx']['tag']!r} is not known", f"There are: {known}")
+        known, tag = first["ctx"]["expected_tags"], first["ctx"]["tag"]
+        return RecipeError(f"{key}.{_discriminator(first)} = {tag!r} is not known", f"There are: {known}")
     value = repr(first.get("input"))
     shown = value if len(value) <= 60 else value[:57] + "..."
     return RecipeError(f"{key} = {shown} is not accepted: {first['msg']}", "Change the value")
 
 
+def _key(location: Sequence[Any]) -> str:
+    """Where the error is, without what pydantic puts behind a phase and a process: which kind of table it is."""
+    parts = [str(part) for part in location]
+    if parts[0] == "phases":
+        del parts[2:3]
+        if parts[2:3] == ["process"]:
+            del parts[3:4]
+    return ".".join(parts)
+
+
+def _discriminator(first: Any) -> str:
+    """The key that says which kind of table it is."""
+    return str(first["ctx"]["discriminator"]).strip("'")
+
+
 def valid_keys() -> list[str]:
     """Every key that some table of a recipe takes."""
     phases = (AutoencoderPhase, TextToImagePhase, DiffusionPhase, ClassifierPhase)
-    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, *phases]
+    processes = (VariancePreservingTable, EDMTable, FlowMatchingTable)
+    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, *phases, *processes]
     return sorted({name for table in tables for name in table.model_fields})

@@ -75,7 +75,7 @@ def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:
     if isinstance(phase, AutoencoderPhase):
         return AutoencoderObjective(phase, data, model)
     if isinstance(phase, DiffusionPhase):
-        return DiffusionObjective(phase, data)
+        return DiffusionObjective(phase, data, model)
     if isinstance(phase, ClassifierPhase):
         return ClassifierObjective(phase, data)
     return TextToImageObjective(phase, data, model)

@@ -146,7 +146,8 @@ def test_a_device_that_is_not_there(tiny_model, device):
     [
         ("ddpm", "unet", {"sample_size": None}),
         ("ddpm", "unet", {"class_embed_type": "identity"}),
-        ("ldm", "unet", {"num_class_embeds": 3}),
+        ("ldm", "unet", {"class_embed_type": "identity"}),
+        ("ldm", "unet", {"in_channels": 5}),
         ("sd1", "unet", {"sample_size": None}),
         ("sd1", "unet", {"num_class_embeds": 3}),
         ("sd1", "unet", {"in_channels": 9}),  # inpainting

@@ -1,4 +1,4 @@
-"""Latent diffusion without text: `LDMPipeline` (unconditional) and `DiTPipeline` (class-conditional)."""
+"""Latent diffusion without text: `LDMPipeline` (unconditional or with classes) and `DiTPipeline` (with classes)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from headrace.errors import RequestError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, require_settings, to_pixels
-from headrace.models.pipelines.pixel import downsampling, encode_class, require_time_embedding, square
+from headrace.models.pipelines.pixel import downsampling, square
+from headrace.models.pipelines.unet2d import UNet2DPipeline, encode_class
 from headrace.request import Request
 
 
-class LatentDiffusionPipeline(Pipeline):
-    """A `UNet2DModel` on the latents of a VQ autoencoder (Rombach et al. 2022)."""
+class LatentDiffusionPipeline(UNet2DPipeline):
+    """A `UNet2DModel` on the latents of a VQ or KL autoencoder (Rombach et al. 2022)."""
 
     family = "latent diffusion"
-    networks = frozenset({"UNet2DModel"})
-
-    @property
-    @override
-    def network(self) -> torch.nn.Module:
-        return self.components.unet
 
     @property
     def _factor(self) -> int:
@@ -49,18 +44,8 @@ class LatentDiffusionPipeline(Pipeline):
     def check_model(self) -> None:
         vqvae = self.components.vqvae
         channels = vqvae.config.get("vq_embed_dim") or vqvae.config.latent_channels
-        lacks = ("class_embed_type", "num_class_embeds")
-        require_settings(self.name, self.network, ("sample_size",), lacks, equal={"in_channels": channels})
-        require_time_embedding(self.name, self.network)
-
-    @override
-    def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
-        return [Conditioning() for _ in requests]
-
-    @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
-        output = self.components.unet(rows.sample, rows.timestep, return_dict=False)[0]
-        return output[:, : rows.sample.shape[1]]
+        require_settings(self.name, self.network, equal={"in_channels": channels})
+        super().check_model()
 
     @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

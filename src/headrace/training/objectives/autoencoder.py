@@ -12,12 +12,13 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch.nn import functional
 
-from headrace.errors import RecipeError, TrainingError
+from headrace.errors import RecipeError
 from headrace.evaluation.metrics.paired import psnr
+from headrace.training.pictures import image_grid
 from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
 from headrace.training.objectives.objective import Batch, Losses, Objective
-from headrace.training.pictures import image_grid
+from headrace.training.spaces.autoencoders import encode_moments, load_autoencoder
 from headrace.training.tables.autoencoder import AutoencoderPhase
 
 _SCORED = 256
@@ -99,13 +100,6 @@ def build_autoencoder(phase: AutoencoderPhase) -> AutoencoderKL:
         raise RecipeError(f"the autoencoder's network is refused: {error}", "See diffusers' AutoencoderKL") from None
 
 
-def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder that an earlier phase exported. Raises `TrainingError` when there is none."""
-    if not (folder / "vae" / "config.json").exists():
-        raise TrainingError(f"no autoencoder stands in {str(folder)!r}", "Run the autoencoder's phase first")
-    return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
-
-
 def charbonnier(error: torch.Tensor, epsilon: float = 1e-2) -> torch.Tensor:
     """Mean of sqrt(error^2 + epsilon^2) - epsilon: absolute error, smooth at zero."""
     return (error.square() + epsilon**2).sqrt().mean() - epsilon
@@ -132,17 +126,6 @@ def reconstruct(autoencoder: AutoencoderKL, images: torch.Tensor) -> torch.Tenso
 
 
 @torch.no_grad()
-def encode_moments(autoencoder: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of the posterior, unscaled: two float32 [N, C, h, w] for uint8 [N, 3, H, W]."""
-    means, deviations = [], []
-    for part in images.split(64):
-        posterior = autoencoder.encode(to_signed(part).to(autoencoder.device)).latent_dist
-        means.append(posterior.mean.float())
-        deviations.append(posterior.std.float())
-    return torch.cat(means), torch.cat(deviations)
-
-
-@torch.no_grad()
 def normalise_latents(autoencoder: AutoencoderKL, images: torch.Tensor) -> None:
     """Give the latents zero mean and unit deviation a channel, in place, without changing any reconstruction.
 
@@ -150,6 +133,7 @@ def normalise_latents(autoencoder: AutoencoderKL, images: torch.Tensor) -> None:
     and `scaling_factor` is 1. (Stable Diffusion's pipeline knows one factor and no shift.)
     """
     mean, deviation = encode_moments(autoencoder, images)
+    assert deviation is not None  # an AutoencoderKL has one
     shift = mean.mean(dim=(0, 2, 3))
     scale = (mean.var(dim=(0, 2, 3)) + deviation.square().mean(dim=(0, 2, 3))).sqrt()
     outward, inward = autoencoder.quant_conv, autoencoder.post_quant_conv

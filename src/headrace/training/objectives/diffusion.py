@@ -1,4 +1,4 @@
-"""The diffusion objective: a `UNet2DModel` on pixels, unconditional or class-conditional (arXiv:2006.11239)."""
+"""The diffusion objective: a `UNet2DModel` on pixels or latents, unconditional or class-conditional."""
 
 from __future__ import annotations
 
@@ -6,92 +6,81 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, LDMPipeline, UNet2DModel
 from PIL import Image
+from typing_extensions import override
 
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import DataError, RecipeError
+from headrace.models import solvers
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.latent import LatentDiffusionPipeline
 from headrace.models.pipelines.pixel import PixelPipeline
-from headrace.request import Request
-from headrace.training.data import ImageSet, to_signed
-from headrace.training.export import save_component
-from headrace.training.objectives.objective import Batch, Losses, Objective
-from headrace.training.objectives.weighting import min_snr_weights
 from headrace.training.pictures import image_grid
+from headrace.plan.trace import trace
+from headrace.request import Request
+from headrace.training.data import ImageSet
+from headrace.training.export import save_component
+from headrace.training.initial import start_from
+from headrace.training.objectives.denoising import DenoisingObjective
+from headrace.training.objectives.objective import Batch
+from headrace.training.processes.build import build_process
+from headrace.training.processes.process import Noised
+from headrace.training.spaces.autoencoders import load_autoencoder, read_autoencoder
+from headrace.training.spaces.latent import LatentSpace
+from headrace.training.spaces.space import PixelSpace, Shape, Space
 from headrace.training.tables.diffusion import DiffusionPhase
+from headrace.training.tables.processes import EDMTable
 
 _SHOWN = 40
 _COLUMNS = 10
 _SCORED = 500
 
 
-class DiffusionObjective(Objective):
-    """Predicts noise, velocity or the picture itself (the solver's `prediction_type`) of a noised picture."""
+class DiffusionObjective(DenoisingObjective):
+    """What the phase's process asks of a network, on the phase's space, given the class where there are classes.
 
-    def __init__(self, phase: DiffusionPhase, data: ImageSet) -> None:
-        super().__init__()
+    `folder` is the folder of the model being built, where an earlier phase may have put an autoencoder.
+    """
+
+    def __init__(self, phase: DiffusionPhase, data: ImageSet, folder: Path) -> None:
         check_labels(phase, data)
-        self.phase = phase
-        self.data = data
-        self.unet, self.solver = build_networks(phase)
+        process = build_process(phase.process, latent=phase.space == "latent")
+        trace(solvers.build(process.sampler, process.solver), phase.sample_steps)  # refused now, not at the first grid
+        super().__init__(build_space(phase, data.images, folder), process)
+        self.phase, self.data = phase, data
+        self.unet = build_unet(phase, self.space.shape)
         if phase.initial is not None:
             start_from(self.unet, Path(phase.initial).expanduser())
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """`images`: float32 [B, 3, H, W] in [-1, 1]; `labels`: int64 [B], for a class-conditional network."""
-        return self._part(self.data, torch.from_numpy(indices))
+        """What the space needs of these pictures; `labels`: int64 [B], for a class-conditional network."""
+        where = torch.from_numpy(indices)
+        return self.space.batch(where, self.unet.device) | self._labels(self.data, where)
 
-    def _part(self, data: ImageSet, where: torch.Tensor) -> Batch:
-        batch = {"images": to_signed(data.images[where].to(self.unet.device))}
-        if self.phase.classes is not None and data.labels is not None:
-            batch["labels"] = data.labels[where].to(self.unet.device)
-        return batch
+    def _labels(self, data: ImageSet, where: torch.Tensor) -> Batch:
+        if self.phase.classes is None or data.labels is None:
+            return {}
+        return {"labels": data.labels[where].to(self.unet.device)}
 
-    def draws(self, count: int, generator: torch.Generator) -> Batch:
-        """`noise` [B, 3, H, W], `timesteps` int64 [B], `mirrored` bool [B]."""
-        device, steps = generator.device, len(self.solver.alphas_cumprod)
-        return {
-            "mirrored": torch.rand(count, generator=generator, device=device) < 0.5,
-            "noise": torch.randn((count, *self.data.images.shape[1:]), generator=generator, device=device),
-            "timesteps": torch.randint(0, steps, (count,), generator=generator, device=device),
-        }
+    @override
+    def predict(self, noised: Noised, batch: Batch) -> torch.Tensor:
+        labels = batch.get("labels")
+        return self.unet(noised.input, noised.timestep, class_labels=labels, return_dict=False)[0]
 
-    def forward(self, batch: Batch) -> Losses:
-        """`loss`: squared error (Ho et al. 2020, equation 14), weighted by min-SNR where the recipe says so."""
-        images, timesteps = batch["images"], batch["timesteps"]
-        if self.phase.flip:
-            images = torch.where(batch["mirrored"][:, None, None, None], images.flip(-1), images)
-        error = self._error(images, batch["noise"], timesteps, batch.get("labels"))
-        weights = min_snr_weights(self.solver, timesteps, self.phase.min_snr_gamma)
-        return {"loss": (weights * error).mean(), "unweighted": error.mean().detach()}
-
-    def _error(
-        self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Mean squared error [B] of what is predicted, in float32."""
-        noisy = self.solver.add_noise(images, noise, timesteps)
-        output = self.unet(noisy, timesteps, class_labels=labels, return_dict=False)[0].float()
-        kind = self.solver.config.prediction_type
-        if kind == "v_prediction":
-            target = self.solver.get_velocity(images, noise, timesteps)
-        else:
-            target = noise if kind == "epsilon" else images
-        return (output - target).square().mean(dim=(1, 2, 3))
-
-    def item_count(self) -> int:
-        """Pictures in the data set."""
-        return len(self.data)
-
-    def pipeline(self) -> DDPMPipeline:
-        """The network as it is, in diffusers' pipeline."""
-        return DDPMPipeline(unet=self.unet, scheduler=self.solver)
+    def pipeline(self) -> Pipeline:
+        """The network as it is, in the engine's pipeline."""
+        if isinstance(self.space, LatentSpace):
+            parts = LDMPipeline(vqvae=self.space.autoencoder, unet=self.unet, scheduler=self.process.solver)
+            return LatentDiffusionPipeline(parts, "training")
+        return PixelPipeline(DDPMPipeline(unet=self.unet, scheduler=self.process.solver), "training")
 
     def sample_grid(self) -> Image.Image:
-        """Pictures by DDIM from seeds 0, 1, ...; a class-conditional network's columns are its first ten classes."""
-        engine = Engine(PixelPipeline(self.pipeline(), "training"), EngineSettings(channels_last=False))
+        """Pictures from seeds 0, 1, ...; a class-conditional network's columns are its first ten classes."""
+        engine = Engine(self.pipeline(), EngineSettings(channels_last=False))
         requests = []
         for seed in range(_SHOWN):
-            fields = {"seed": seed, "solver": "ddim", "steps": self.phase.sample_steps}
+            fields = {"seed": seed, "solver": self.process.sampler, "steps": self.phase.sample_steps}
             if self.phase.classes is not None:
                 fields["class_label"] = seed % _COLUMNS % self.phase.classes
             requests.append(Request.parse(fields))
@@ -99,34 +88,63 @@ class DiffusionObjective(Objective):
         return image_grid(torch.from_numpy(pixels).permute(0, 3, 1, 2), columns=_COLUMNS)
 
     def scores(self) -> dict[str, float]:
-        """`held_out_loss`: the unweighted loss on pictures that are not learnt, always with the same noise."""
-        held_out = self.data.held_out
-        if held_out is None:
+        """`held_out_loss`: the unweighted loss on pictures that are not learnt, always with the same draws."""
+        data = self.data.held_out
+        if data is None:
             return {}
-        count = min(_SCORED, len(held_out))
+        count = min(_SCORED, len(data))
+        where = torch.linspace(0, len(data) - 1, count).round().long()
+        space = self.space.over(data.images[where])
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((count, *held_out.images.shape[1:]), generator=generator).to(self.unet.device)
-        timesteps = torch.linspace(0, len(self.solver.alphas_cumprod) - 1, count).round().long().to(self.unet.device)
-        where = torch.linspace(0, len(held_out) - 1, count).round().long()
-        timesteps = timesteps[torch.randperm(count, generator=generator)]
+        draws = self.draws(count, generator) | {"mirrored": torch.zeros(count, dtype=torch.bool)}
+        draws["uniform"] = (torch.randperm(count, generator=generator) + 0.5) / count  # every noise level its share
         errors = []
         for part in torch.arange(count).split(50):
-            batch = self._part(held_out, where[part])
-            errors.append(self._error(batch["images"], noise[part], timesteps[part], batch.get("labels")))
+            batch = space.batch(part, self.unet.device) | self._labels(data, where[part])
+            drawn = {name: values[part].to(self.unet.device) for name, values in draws.items()}
+            errors.append(self.errors(batch | drawn)[0])
         return {"held_out_loss": torch.cat(errors).mean().item()}
 
     def export(self, folder: Path) -> None:
-        """Write `unet` and `scheduler`."""
+        """Write `unet` and `scheduler`, and the autoencoder of latents as `vae`."""
+        if isinstance(self.space, LatentSpace):
+            save_component(self.space.autoencoder, folder / "vae")
         save_component(self.unet, folder / "unet")
-        save_component(self.solver, folder / "scheduler")
+        save_component(self.process.solver, folder / "scheduler")
 
 
-def build_networks(phase: DiffusionPhase) -> tuple[UNet2DModel, DDPMScheduler]:
-    """The network and the solver that the recipe describes. Raises `RecipeError` when diffusers refuses them."""
+def build_space(phase: DiffusionPhase, images: torch.Tensor, folder: Path) -> Space:
+    """The space that the recipe chooses. Raises `RecipeError` or `TrainingError` when latents lack an autoencoder."""
+    if phase.space == "latent":
+        own = None if phase.autoencoder is None else Path(phase.autoencoder).expanduser()
+        return LatentSpace(load_autoencoder(folder) if own is None else read_autoencoder(own), images, phase.flip)
+    if phase.autoencoder is not None:
+        raise RecipeError("the recipe names an autoencoder, and its space is that of pixels", 'Set space = "latent"')
+    return PixelSpace(images, phase.flip)
+
+
+def build_unet(phase: DiffusionPhase, shape: Shape) -> UNet2DModel:
+    """The recipe's network, made for the shape of the data where the recipe does not say.
+
+    Raises `RecipeError` when diffusers refuses it, or when it is made for data of another shape.
+    """
+    needed = {"sample_size": shape.size, "in_channels": shape.channels, "out_channels": shape.channels}
     try:
-        return UNet2DModel(num_class_embeds=phase.classes, **phase.network), DDPMScheduler(**phase.solver)
+        unet = UNet2DModel(**{**needed, "num_class_embeds": phase.classes, **phase.network})
     except (TypeError, ValueError, NotImplementedError) as error:
         raise RecipeError(f"the networks of the recipe are refused: {error}", "See diffusers' UNet2DModel") from None
+    for key, value in {**needed, "num_class_embeds": phase.classes}.items():
+        if unet.config[key] != value:
+            raise RecipeError(
+                f"network.{key} is {unet.config[key]}, and the data of this phase has {value}",
+                "Leave it out, or look at data.size, classes and the autoencoder",
+            )
+    if isinstance(phase.process, EDMTable) and unet.config.time_embedding_type != "positional":
+        raise RecipeError(
+            f"network.time_embedding_type is {unet.config.time_embedding_type!r}, which cannot embed ln(sigma) / 4",
+            "Leave it at positional",
+        )
+    return unet
 
 
 def check_labels(phase: DiffusionPhase, data: ImageSet) -> None:
@@ -145,17 +163,3 @@ def check_labels(phase: DiffusionPhase, data: ImageSet) -> None:
                 f"picture {row} has the class label {int(one.labels[row])}, and the recipe has {phase.classes} classes",
                 "Set `classes` to the largest label plus one, or mend the labels",
             )
-
-
-def start_from(unet: UNet2DModel, model: Path) -> None:
-    """Take the weights of a trained model where names and shapes agree. Raises `RecipeError` where nothing does."""
-    folder = model / "unet" if (model / "unet").is_dir() else model
-    try:
-        found = UNet2DModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).state_dict()
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"initial = {str(model)!r} cannot be read: {error}", "Name a diffusers folder") from None
-    own = unet.state_dict()
-    taken = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
-    if not taken:
-        raise RecipeError(f"initial = {str(model)!r} is of another network", "Name a model of the same configuration")
-    unet.load_state_dict(taken, strict=False)

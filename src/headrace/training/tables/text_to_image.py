@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
 from headrace.training.tables.table import Table
 
 
@@ -17,9 +18,8 @@ class TextToImagePhase(Table):
     loop: LoopTable
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DConditionModel")
     text_encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of transformers' CLIPTextConfig")
-    solver: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' DDIMScheduler")
+    process: ProcessTable = Field(default_factory=VariancePreservingTable, description="noise, target and weights")
     vocabulary: int = Field(2048, ge=520, description="entries of the tokenizer, at most")
     max_tokens: int = Field(32, ge=4, le=77, description="length that captions are padded to")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="fraction of captions replaced by the empty one")
-    min_snr_gamma: float | None = Field(5.0, gt=0, description="loss weighting of arXiv:2303.09556; none = uniform")
     sample_guidance: float = Field(3.0, ge=1, description="guidance scale of the sample grids")

@@ -1,0 +1,1 @@
+"""How data becomes noise, and what a network learns of it: one file a process."""

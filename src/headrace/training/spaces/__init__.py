@@ -1,0 +1,1 @@
+"""Where diffusion happens: on pixels, or on the latents of a frozen autoencoder."""
