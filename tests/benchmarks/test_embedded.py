@@ -31,7 +31,7 @@ def parquet(tmp_path):
 def test_it_asks_for_the_data_set(tmp_path):
     with pytest.raises(DataError, match="--data"):
         run(BenchOptions(), Console(quiet=True))
-    with pytest.raises(DataError, match="no data set at"):
+    with pytest.raises(DataError, match="no pictures at"):
         run(BenchOptions(data=tmp_path / "none.parquet"), Console(quiet=True))
 
 

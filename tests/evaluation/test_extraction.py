@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from picture_folders import disc, write_folder, write_parquet
 
 from headrace.errors import CorruptModelError, DataError, OutputError
 from headrace.evaluation.cache import FeatureCache, features_once
@@ -13,7 +12,8 @@ from headrace.evaluation.extraction import extract
 from headrace.evaluation.extractors.colour_gradients import ColourGradients
 from headrace.evaluation.extractors.extractor import Features
 from headrace.evaluation.feature_set import load
-from headrace.evaluation.pictures import open_source
+from headrace.pictures.source import open_source
+from picture_folders import disc, write_folder, write_parquet
 
 
 class Counting:

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from picture_folders import write_folder, write_parquet
 
 from headrace.errors import DataError
 from headrace.evaluation.cache import FeatureCache, features_once
@@ -14,8 +13,10 @@ from headrace.evaluation.feature_set import FeatureSet
 from headrace.evaluation.figures import MetricOptions, figures, warnings
 from headrace.evaluation.metrics.class_score import ClassScore
 from headrace.evaluation.metrics.gaussian import Gaussian
-from headrace.evaluation.pictures import FileSource, open_source
 from headrace.evaluation.self_check import NoiseSource, self_checks
+from headrace.pictures.folder import FileSource
+from headrace.pictures.source import open_source
+from picture_folders import write_folder, write_parquet
 
 FEW = MetricOptions(subsets=3, subset_size=20)
 

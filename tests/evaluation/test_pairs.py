@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from picture_folders import disc, write_folder, write_parquet
 from PIL import Image
 from tiny_extractors import build_clip, build_dino
 
@@ -13,7 +12,8 @@ from headrace.evaluation.cache import features_once
 from headrace.evaluation.evaluate import clip_score
 from headrace.evaluation.extractors.transformers_folder import Clip, Dino
 from headrace.evaluation.paired import EQUAL_PSNR, pair_up, paired_figures
-from headrace.evaluation.pictures import open_source
+from headrace.pictures.source import open_source
+from picture_folders import disc, write_folder, write_parquet
 
 
 def test_pixels_and_features_of_pairs(tmp_path):

@@ -43,7 +43,7 @@ def test_bytes_survive_the_way_to_floats_and_back():
 def test_what_cannot_be_read_is_named(tmp_path, parquet):
     with pytest.raises(DataError, match=r"data\.path="):
         load_images(table())
-    with pytest.raises(DataError, match="no data set at"):
+    with pytest.raises(DataError, match="no pictures at"):
         load_images(table(path=str(tmp_path / "none.parquet")))
     with pytest.raises(DataError, match="no column 'picture'"):
         load_images(table(path=str(parquet), image_column="picture"))
@@ -53,5 +53,5 @@ def test_what_cannot_be_read_is_named(tmp_path, parquet):
     with pytest.raises(DataError, match="not a parquet file"):
         load_images(table(path=str(tmp_path / "torn.parquet")))
     pq.write_table(pa.table({"image": [b"no picture"], "caption": ["a"]}), tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match="row 0 is not a picture"):
+    with pytest.raises(DataError, match="row 0 is no picture"):
         load_images(table(path=str(tmp_path / "bad.parquet")))

@@ -23,10 +23,12 @@ from headrace.evaluation.extractors.registry import ExtractorOptions, build_extr
 from headrace.evaluation.extractors.transformers_folder import VisionFolder
 from headrace.evaluation.figures import MetricOptions
 from headrace.evaluation.paired import pair_up, paired_figures
-from headrace.evaluation.pictures import FileSource, PictureSource, open_source
 from headrace.evaluation.report import Report, shorten
 from headrace.files import write_file
-from headrace.training.pictures import image_grid
+from headrace.pictures.entry import PictureSource
+from headrace.pictures.folder import FileSource
+from headrace.pictures.grid import image_grid
+from headrace.pictures.source import open_source
 
 _ROOM = 16 << 20  # bytes
 _GRID = 64

@@ -16,7 +16,9 @@ from headrace.evaluation.extractors.extractor import FeatureExtractor, Features
 from headrace.evaluation.feature_set import ABOUT, FEATURES, STATISTICS, FeatureSet, Rows, load
 from headrace.evaluation.metrics.class_score import ClassScore
 from headrace.evaluation.metrics.gaussian import Gaussian
-from headrace.evaluation.pictures import Entry, PictureSource, decode
+from headrace.pictures.array_file import ArrayFile
+from headrace.pictures.decoding import decode_all
+from headrace.pictures.entry import Entry, PictureSource
 
 Progress = Callable[[int], None]
 
@@ -32,11 +34,9 @@ class Batch:
 def batches(source: PictureSource, size: tuple[int, int] | None, most: int, skipped: list[str]) -> Iterator[Batch]:
     """Pictures in batches of one size and at most `most`. What is no picture is added to `skipped`, with the reason."""
     waiting: dict[tuple[int, ...], list[tuple[np.ndarray, Entry]]] = {}
-    for entry in source.entries():
-        try:
-            pixels = decode(entry, size)
-        except DataError as error:
-            skipped.append(error.problem)
+    for entry, pixels in decode_all(source.entries(), size):
+        if isinstance(pixels, DataError):
+            skipped.append(pixels.problem)
             continue
         alike = waiting.setdefault(pixels.shape, [])
         alike.append((pixels, entry))
@@ -87,8 +87,8 @@ class _Collected:
     """Appends features to a .npy file and everything else to running sums."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self.count = 0
+        self._path = path
+        self._file: ArrayFile | None = None
         self._gaussian: Gaussian | None = None
         self._spatial: Gaussian | None = None
         self._score: ClassScore | None = None
@@ -97,32 +97,29 @@ class _Collected:
 
     def add(self, features: Features, entries: Sequence[Entry]) -> None:
         pooled = _rows(features.pooled)
-        if self._gaussian is None:
+        if self._file is None or self._gaussian is None:
+            self._file = ArrayFile(self._path, np.dtype("<f4"), pooled.shape[1:])
             self._gaussian = Gaussian(pooled.shape[1])
             self._spatial = Gaussian(features.spatial.shape[1]) if features.spatial is not None else None
             self._score = ClassScore(features.logits.shape[1]) if features.logits is not None else None
-            self._header(0)
         self._gaussian.update(pooled)
         if self._spatial is not None and features.spatial is not None:
             self._spatial.update(_rows(features.spatial))
         if self._score is not None and features.logits is not None:
             self._score.update(_rows(features.logits))
-        self._file.write(pooled.tobytes())
-        self.count += len(pooled)
-        self._labels += [-1 if entry.label is None else entry.label for entry in entries]
+        self._file.append(pooled)
+        self._labels += [-1 if entry.class_number is None else entry.class_number for entry in entries]
         self._captions += [entry.caption for entry in entries]
 
-    def _header(self, count: int) -> None:
-        """NumPy pads the header so that its first dimension can grow in place."""
-        assert self._gaussian is not None
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, self._gaussian.dimension)}
-        self._file.seek(0)
-        np.lib.format.write_array_header_1_0(self._file, header)
+    @property
+    def count(self) -> int:
+        """Pictures so far."""
+        return 0 if self._file is None else self._file.count
 
     def close(self) -> None:
-        if self._gaussian is not None:
-            self._header(self.count)
-        self._file.close()
+        """Complete the file."""
+        if self._file is not None:
+            self._file.close()
 
     def write(self, folder: Path, about: dict[str, object]) -> None:
         assert self._gaussian is not None

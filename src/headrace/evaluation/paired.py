@@ -12,7 +12,8 @@ from headrace.errors import DataError, HeadraceError
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.figures import Figure
 from headrace.evaluation.metrics.paired import cosine, psnr, ssim
-from headrace.evaluation.pictures import FileSource, decode
+from headrace.pictures.decoding import decode
+from headrace.pictures.folder import FileSource
 
 # Equal pictures have an infinite ratio, which no mean survives: they count as this many dB.
 EQUAL_PSNR = 100.0

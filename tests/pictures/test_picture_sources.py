@@ -6,11 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from picture_folders import disc, encoded, write_folder, write_parquet
 from PIL import Image
 
 from headrace.errors import DataError
-from headrace.evaluation.pictures import Entry, FileSource, decode, digest, open_source
+from headrace.pictures.decoding import decode
+from headrace.pictures.entry import Entry
+from headrace.pictures.folder import FileSource
+from headrace.pictures.source import digest, open_source
+from picture_folders import disc, encoded, write_folder, write_parquet
 
 
 def test_a_folder_and_a_parquet_file_give_the_same_pictures(tmp_path):
