@@ -1,6 +1,8 @@
 """Reading sets of pictures."""
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +37,66 @@ def test_sub_folders_are_classes_and_captions_lie_beside(tmp_path):
     entries = list(open_source(folder).entries())
     assert [entry.label for entry in entries] == [0, 0, 1, 1, 2, 2]  # blue, green, red
     assert [entry.caption for entry in entries if entry.caption] == ["a green disc"]
+
+
+def test_a_class_is_the_first_folder_on_the_way_and_hidden_files_do_not_count(tmp_path):
+    for place in ("b/deep/1.png", "b/2.png", "a/3.JPG", ".hidden/4.png", "a/._5.png"):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        disc(0).save(file)
+    source = open_source(tmp_path)
+    assert source.classes == ("a", "b")
+    assert [(Path(entry.name).name, entry.label) for entry in source.entries()] == [
+        ("3.JPG", 0),
+        ("2.png", 1),
+        ("1.png", 1),
+    ]
+    disc(0).save(tmp_path / "loose.png")  # so the folders are no classes
+    assert open_source(tmp_path).classes is None
+    assert {entry.label for entry in open_source(tmp_path).entries()} == {None}
+
+
+def test_a_folder_of_parquet_files_is_one_set(tmp_path):
+    write_parquet(tmp_path / "all.parquet", 9)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_parquet(shards / "train-00000-of-00002.parquet", 5)
+    write_parquet(shards / "train-00001-of-00002.parquet", 4, first=5)
+    source = open_source(shards)
+    assert digest(source) == digest(open_source(tmp_path / "all.parquet")) == digest(open_source(shards / "train"))
+    assert [entry.name for entry in open_source(shards, limit=3).entries()] == [
+        "row 2 of train-00000-of-00002.parquet",
+        "row 0 of train-00001-of-00002.parquet",
+        "row 3 of train-00001-of-00002.parquet",
+    ]
+    write_parquet(shards / "test-00000-of-00001.parquet", 2)
+    with pytest.raises(DataError, match=r"splits test, train.*shards/test"):
+        open_source(shards)
+    assert len(open_source(shards / "test")) == 2
+    pq.write_table(pa.table({"image": [b""]}), shards / "train-00001-of-00002.parquet")
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet' has no column '(label|caption)'"):
+        open_source(shards / "train")
+
+
+def test_features_that_a_parquet_file_declares_are_followed(tmp_path):
+    features = {"kind": {"_type": "ClassLabel", "names": ["no", "yes"]}, "scan": {"_type": "Image"}}
+    noted = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"id": [5], "kind": [1], "scan": [{"bytes": encoded(disc(0)), "path": None}]})
+    pq.write_table(table.replace_schema_metadata(noted), tmp_path / "set.parquet")
+    source = open_source(tmp_path / "set.parquet")
+    assert [entry.label for entry in source.entries()] == [1]
+    assert source.classes == ("no", "yes")
+    pq.write_table(table.replace_schema_metadata({b"huggingface": b"[1]"}), tmp_path / "set.parquet")
+    with pytest.raises(DataError, match="no column of pictures; it has: id, kind, scan"):
+        open_source(tmp_path / "set.parquet")
+
+
+@pytest.mark.parametrize(
+    ("label", "number"),
+    [(3, 3), (0, 0), (-1, None), (None, None), (True, None), (1.0, None), ("1", None), (2**63, None)],
+)
+def test_only_whole_numbers_from_0_number_classes(label, number):
+    assert Entry("x", b"", label).class_number == number
 
 
 @pytest.mark.parametrize("kind", ["folder", "parquet"])
