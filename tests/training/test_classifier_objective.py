@@ -83,13 +83,14 @@ def test_labels_that_are_missing_or_name_no_class(values, tmp_path):
         recipe = parse_recipe({**values, "data": values["data"] | data})
         return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
 
+    bare = str(tiny_recipes.write_parquet(tmp_path / "bare.parquet"))
     with pytest.raises(DataError, match="no class labels"):
-        build(label_column="class")
+        build(path=bare)
     beyond = write_labelled(tmp_path / "beyond.parquet", labels=(0, 1, 2, 0, 7, 2))
-    with pytest.raises(DataError, match=r"picture 4 has the class label 7, and the recipe names 3 classes"):
+    with pytest.raises(DataError, match=r"row 4 has the class label 7, and there are 3 classes"):
         build(path=beyond)
     below = write_labelled(tmp_path / "below.parquet", labels=(0, -1, 2, 0, 1, 2))
-    with pytest.raises(DataError, match=r"picture 1 has the class label -1"):
+    with pytest.raises(DataError, match=r"row 1 has the class label -1"):
         build(held_out=below)
     with pytest.raises(DataError, match=r"data\.held_out"):
         build(held_out=None)

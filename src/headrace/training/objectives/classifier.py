@@ -17,12 +17,12 @@ from torch.nn.functional import cross_entropy
 from headrace.errors import DataError, RecipeError
 from headrace.evaluation.extractors.classifier import save_classifier
 from headrace.evaluation.extractors.classifier_network import PATCH, Classifier, ClassifierConfig
+from headrace.pictures.grid import image_grid
 from headrace.training.augmentation import shifted
 from headrace.training.captioned import captioned
 from headrace.training.data import ImageSet
 from headrace.training.objectives.autoencoder import spread
 from headrace.training.objectives.objective import Batch, Losses, Objective
-from headrace.training.pictures import image_grid
 from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.whitening import whitening_filters
 
@@ -47,18 +47,19 @@ class ClassifierObjective(Objective):
     The running statistics of the batch norms are no part of what is trained or saved: averaged weights have other
     statistics than the weights whose batches they ran over, and each process sees its own batches. Wherever they are
     needed they are measured anew, on training pictures with the weights at hand, so a resumed run is the same as one
-    that was not interrupted.
+    that was not interrupted. (A batch norm sees its own process's part of a step: with several processes, or an
+    accumulated gradient, a step is not quite that of one process with the whole of it.)
     """
 
     def __init__(self, phase: ClassifierPhase, data: ImageSet) -> None:
         super().__init__()
         self.phase = phase
         self.data = data
-        self.labels = checked_labels(data, phase.classes)
+        self.labels = data.class_labels(len(phase.classes))
         if data.held_out is None:
             raise DataError("a classifier is scored on held-out pictures, and none are given", "Add data.held_out=FILE")
         self.held_out = data.held_out.images
-        self.held_out_labels = checked_labels(data.held_out, phase.classes)
+        self.held_out_labels = data.held_out.class_labels(len(phase.classes))
         self.classifier = build_classifier(phase, data.images)
         self._judged: _Judged | None = None
 
@@ -148,18 +149,6 @@ def build_classifier(phase: ClassifierPhase, images: torch.Tensor) -> Classifier
         classifier.stem.weight.copy_(whitening_filters(classifier.normalised(sample), PATCH))
     classifier.stem.weight.requires_grad_(False)
     return classifier
-
-
-def checked_labels(data: ImageSet, classes: tuple[str, ...]) -> torch.Tensor:
-    """The labels [N] of a data set. Raises `DataError` where it has none, or one that names no class."""
-    if data.labels is None:
-        raise DataError("the data set has no class labels", "Set data.label_column to the column that holds them")
-    wrong = (data.labels < 0) | (data.labels >= len(classes))
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
-        problem = f"picture {row} has the class label {int(data.labels[row])}"
-        raise DataError(f"{problem}, and the recipe names {len(classes)} classes", "Mend the labels or the names")
-    return data.labels
 
 
 @torch.no_grad()
