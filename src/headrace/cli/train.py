@@ -23,6 +23,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="folder of the run [default: runs/NAME]")] = None,
     phase: Annotated[str | None, typer.Option(help="run this phase of the recipe only")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint of each phase")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="also log for TensorBoard, into PHASE/tensorboard")
+    ] = False,
 ) -> None:
     """Train a recipe's phases and write the model as a folder that diffusers loads.
 
@@ -40,5 +43,6 @@ def train(
     logging.disable_progress_bar()
     loaded = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / loaded.name
-    result = run(loaded, RunOptions(out=folder, minutes=max_minutes, resume=resume, phase=phase))
+    options = RunOptions(out=folder, minutes=max_minutes, resume=resume, phase=phase, tensorboard=tensorboard)
+    result = run(loaded, options)
     Console(stderr=True, highlight=False).print(f"model: {result}", soft_wrap=True)

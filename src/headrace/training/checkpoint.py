@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from headrace.errors import TrainingError
+from headrace.errors import OutputError, TrainingError
 from headrace.files import write_folder
 
-_FILES = ("weights", "average", "optimizer")
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,74 +28,86 @@ class Progress:
     average_updates: int = 0
 
 
-def save_checkpoint(
-    folder: Path,
-    progress: Progress,
-    parameters: Sequence[nn.Parameter],
-    average: EMAModel,
-    optimizer: torch.optim.Optimizer,
-    keep: int,
-) -> Path:
-    """Write `folder/step-NNNNNNNN` and remove all but the last `keep`."""
-    tables = (
-        {str(number): parameter.detach() for number, parameter in enumerate(parameters)},
-        {str(number): parameter for number, parameter in enumerate(average.shadow_params)},
-        {
-            f"{number}.{name}": value
-            for number, state in optimizer.state_dict()["state"].items()
-            for name, value in state.items()
-        },
-    )
+@dataclass(frozen=True)
+class Learned:
+    """What training changes, by the names of the objective's parameters and buffers.
+
+    `optimizer` has a key `NAME.exp_avg` and the like for each parameter; `loss_scale` is fp16's, else empty.
+    """
+
+    weights: Tensors
+    average: Tensors
+    optimizer: Tensors
+    buffers: Tensors = field(default_factory=dict)
+    loss_scale: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One point of a phase. `recipe`: what it was run with, in JSON's types; empty where it was not recorded."""
+
+    progress: Progress
+    learned: Learned
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TABLES = ("weights", "average", "optimizer", "buffers")
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write `folder/step-NNNNNNNN`, then remove all but the last `keep`. Raises `OutputError`, the old ones intact."""
+    learned = checkpoint.learned
+    content = {"format": 2, **asdict(checkpoint.progress), "loss_scale": learned.loss_scale}
+    content["recipe"] = dict(checkpoint.recipe)
 
     def write(path: Path) -> None:
-        for name, table in zip(_FILES, tables, strict=True):
-            tensors = {key: value.detach().contiguous().cpu() for key, value in table.items()}
+        for name in _TABLES:
+            tensors = {key: value.detach().contiguous().cpu() for key, value in getattr(learned, name).items()}
             save_file(tensors, path / f"{name}.safetensors")
-        (path / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        (path / "progress.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-    path = folder / f"step-{progress.step:08d}"
-    write_folder(path, write)
+    path = folder / f"step-{checkpoint.progress.step:08d}"
+    try:
+        write_folder(path, write)
+    except SafetensorError as error:  # what a full disk is to safetensors
+        raise OutputError(f"{str(path)!r} cannot be written: {error}", "Free some space, then use --resume") from None
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a phase, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "progress.json").exists())
+    """The checkpoints of a phase, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def load_checkpoint(
-    path: Path, parameters: Sequence[nn.Parameter], average: EMAModel, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Put a checkpoint's tensors in place. Raises `TrainingError` when it is damaged or of another network."""
-    try:
-        weights, shadow, state = (load_file(path / f"{name}.safetensors") for name in _FILES)
-        progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+def newest_checkpoint(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
+    """The newest that can be read, or None when there is none; `tell` gets a line for each damaged one before it.
+
+    Raises `TrainingError` when all are damaged.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return read_checkpoint(path)
+        except TrainingError as error:
+            tell(f"{error.problem}; the one before it is used")
+    if found:
         raise TrainingError(
-            f"the checkpoint {str(path)!r} is damaged: {error}", "Remove it; an older one is used"
-        ) from None
-    shapes = [tuple(parameter.shape) for parameter in parameters]
-    if [tuple(weights[key].shape) for key in sorted(weights, key=int)] != shapes:
-        raise TrainingError(
-            f"the checkpoint {str(path)!r} is of another network",
-            "Use another --out, or the recipe that it was made with",
+            f"every checkpoint in {str(folder)!r} is damaged", "Start again with another --out, or restore the files"
         )
-    with torch.no_grad():
-        for number, parameter in enumerate(parameters):
-            parameter.copy_(weights[str(number)])
-            average.shadow_params[number].copy_(shadow[str(number)])
-    average.optimization_step = progress.average_updates
-    content = optimizer.state_dict()
-    content["state"] = _nested(state)
-    optimizer.load_state_dict(content)
-    return progress
+    return None
 
 
-def _nested(state: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    table: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in state.items():
-        number, name = key.split(".", 1)
-        table.setdefault(int(number), {})[name] = value
-    return table
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint's content, on the CPU. Raises `TrainingError` when it is damaged."""
+    try:
+        content = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+        names = _TABLES if content.get("format", 1) >= 2 else _TABLES[:3]
+        tables = {name: load_file(path / f"{name}.safetensors") for name in names}
+        progress = Progress(int(content["step"]), float(content["seconds"]), int(content["average_updates"]))
+        learned = Learned(**tables, loss_scale=content.get("loss_scale", {}))
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+        raise TrainingError(f"the checkpoint {str(path)!r} is damaged: {what}", "Remove it") from None
+    return Checkpoint(progress, learned, content.get("recipe", {}))

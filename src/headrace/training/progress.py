@@ -27,8 +27,12 @@ class Display:
         )
         self.name = name
         self.task = self.bar.add_task(name, total=1.0, text="")
-        self._started: tuple[float, float] | None = None
+        self._began, self._first = time.monotonic(), 0.0
         self._line_after = 0.0
+
+    def begin(self, fraction: float) -> None:
+        """Training starts, or goes on, with `fraction` of the whole done: the time left is judged from here."""
+        self._began, self._first = time.monotonic(), fraction
 
     def __enter__(self) -> Display:
         self.bar.start()
@@ -42,19 +46,17 @@ class Display:
     def update(self, step: int, loss: float, fraction: float, images_per_second: float) -> None:
         """Report the state after `step` steps, `fraction` of the whole."""
         now = time.monotonic()
-        if self._started is None:
-            self._started = (now, fraction)
-        began, first = self._started
-        left = _clock((now - began) / (fraction - first) * (1 - fraction)) if fraction > first else "?"
+        done = fraction - self._first
+        left = _clock((now - self._began) / done * (1 - fraction)) if done > 0 else "?"
         text = f"step {step}/{self.steps}  loss {loss:.4f}  {images_per_second:.1f} images/s  {left} left"
         self.bar.update(self.task, completed=fraction, text=text)
         if not self.console.is_terminal and now >= self._line_after:
             self._line_after = now + _SECONDS_BETWEEN_LINES
-            self.console.print(f"{self.name}: {text}")
+            self.say(text)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.bar.console.print(f"{self.name}: {line}", markup=False)
+        self.bar.console.print(f"{self.name}: {line}", markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from diffusers.training_utils import EMAModel
 
 from headrace.errors import TrainingError
 from headrace.files import write_file
-from headrace.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from headrace.training.board import Board
+from headrace.training.checkpoint import Checkpoint, Progress, checkpoints, newest_checkpoint, save_checkpoint
+from headrace.training.curve import plot_curve
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
-from headrace.training.objectives.objective import Losses, Objective
-from headrace.training.order import batch_indices, part_seed, step_generator
+from headrace.training.objectives.objective import Objective
 from headrace.training.progress import Display
+from headrace.training.resumption import check_recipe
+from headrace.training.split import Split
 from headrace.training.tables.loop import LoopTable
+from headrace.training.weights import Update, Weights
+
+_MOST_SKIPPED = 50
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What belongs to one run of a phase rather than to its recipe. `seconds`: length the phase is fitted into."""
+    """What belongs to one run of a phase rather than to its loop.
+
+    `seconds`: length the phase is fitted into. `recipe`: nested values in JSON's types, recorded in each checkpoint.
+    """
 
     name: str
     out: Path
     seed: int = 0
     seconds: float | None = None
     resume: bool = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,81 +50,130 @@ class _Done:
     """A step that was made and not yet looked at: reading a loss waits for the device."""
 
     progress: Progress
-    losses: Losses
-    norm: torch.Tensor
+    update: Update
     rate: float
 
 
 class Trainer:
-    """Runs one phase: AdamW, gradient clipping, averaged weights, checkpoints, log, samples, export.
+    """Runs one phase: updates, log, checkpoints, samples, export.
 
     Data order and noise of a step follow from (seed, step) alone, so a killed run that resumes has the same losses as
     one that was not killed. With `seconds` the decay of the learning rate follows the clock instead of the step count
     (it must end when the time does), and only then depends on the machine.
+
+    Raises `TrainingError` for a folder that holds another run, and for checkpoints that cannot be continued from.
     """
 
     def __init__(self, objective: Objective, loop: LoopTable, settings: RunSettings, accelerator: Accelerator) -> None:
-        self.loop, self.settings, self.accelerator = loop, settings, accelerator
-        self.objective = objective.to(accelerator.device)
-        if loop.channels_last:
-            self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parameters = self.objective.trainable()
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=loop.learning_rate, betas=loop.betas, weight_decay=loop.weight_decay, fused=True
-        )
-        self.module, self.optimizer = accelerator.prepare(self.objective, optimizer)
-        self.average = EMAModel(self.parameters, decay=loop.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
+        self.objective, self.loop, self.settings, self.accelerator = objective, loop, settings, accelerator
+        processes, process = accelerator.num_processes, accelerator.process_index
+        self.split = Split(loop.batch_size, loop.gradient_accumulation_steps, processes, process)
         self.folder = settings.out / settings.name
-        self.log = TrainingLog(self.folder / "log.csv")
-        self.progress = self._resume() if settings.resume else Progress()
-        self.log.cut(self.progress.step)
-        self._shown = self.progress
+        self.display = Display(settings.name, loop.steps, accelerator.is_main_process)
+        self.weights = Weights(objective, loop, accelerator)
+        self.progress = self._resume() if settings.resume else self._begin()
+        self.log = TrainingLog(self.folder / "log.csv", self.progress.step)
+        self.board = Board(self.folder / "tensorboard", self.progress.step) if self._has_board() else None
         self._unchecked: list[_Done] = []
+        self._skipped = 0
         self._started = time.monotonic() - self.progress.seconds
+        self._window = (self.progress.step, time.monotonic())
 
     def run(self, model_folder: Path) -> Progress:
         """Train to the end (of steps or time), exporting the averaged weights into `model_folder`."""
-        with Display(self.settings.name, self.loop.steps, self.accelerator.is_main_process) as display:
+        self.display.begin(self._fraction())
+        sampled = None
+        with self.display:
             while self.progress.step < self.loop.steps and not self._out_of_time():
-                self._step()
+                self.step()
                 step = self.progress.step
                 if step % self.loop.log_every == 0:
-                    display.update(step, self._write_down(), self._fraction(), self._images_per_second())
+                    loss = self.write_down()
+                    self.display.update(step, loss, self._fraction(), self._images_per_second())
                 if step % self.loop.sample_every == 0:
-                    display.say(self._sample(model_folder))
+                    self._sample(model_folder)
+                    sampled = step
                 if step % self.loop.checkpoint_every == 0:
                     self._checkpoint()
             self._checkpoint()
-            display.say(self._sample(model_folder))
+            if sampled != self.progress.step:
+                self._sample(model_folder)
+        if self.board is not None:
+            self.board.close()
         return self.progress
 
-    def _step(self) -> None:
-        """One update of the weights."""
-        step, world = self.progress.step, self.accelerator.num_processes
-        total = self.loop.batch_size * world
-        indices = batch_indices(self.settings.seed, step, total, self.objective.item_count())
-        first = self.accelerator.process_index * self.loop.batch_size
-        mine = slice(first, first + self.loop.batch_size)
-        draws = self.objective.draws(total, step_generator(self.settings.seed, step, self.accelerator.device))
-        batch = self.objective.batch(indices[mine]) | {name: values[mine] for name, values in draws.items()}
-        torch.manual_seed(part_seed(self.settings.seed, step, self.accelerator.process_index))
-        rate = learning_rate(self.loop, step, self._fraction())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        losses: Losses = self.module(batch)
-        self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.loop.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.average.step(self.parameters)
-        self.progress = replace(
-            self.progress,
-            step=step + 1,
-            seconds=self._clock(),
-            average_updates=self.average.optimization_step,
-        )
-        detached = {key: value.detach() for key, value in losses.items()}
-        self._unchecked.append(_Done(self.progress, detached, norm, rate))
+    def step(self) -> None:
+        """One update of the weights, not yet looked at. Raises `TrainingError` when fp16 skips one after another."""
+        step, rate = self.progress.step, learning_rate(self.loop, self.progress.step, self._fraction())
+        parts = self.split.batches(self.objective, self.settings.seed, step, self.accelerator.device)
+        update = self.weights.update(parts, rate)
+        updates = self.weights.average.optimization_step
+        self.progress = replace(self.progress, step=step + 1, seconds=self._clock(), average_updates=updates)
+        self._unchecked.append(_Done(self.progress, update, rate))
+        self._skipped = self._skipped + 1 if update.skipped else 0
+        if self._skipped >= _MOST_SKIPPED:
+            self.write_down()
+            raise self._broken(f"the gradients of {_MOST_SKIPPED} steps one after another overflow fp16, to", step + 1)
+
+    def write_down(self) -> float:
+        """Check and log the steps since the last time; their mean loss. Raises `TrainingError` where it is a NaN.
+
+        What is logged and checked is the mean over the processes, so all of them stop together.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked:
+            return math.nan
+        names = [*unchecked[0].update.losses, "gradient_norm"]
+        rows = [torch.stack([*done.update.losses.values(), done.update.norm]).float() for done in unchecked]
+        values: list[list[float]] = self.accelerator.reduce(torch.stack(rows), "mean").tolist()
+        for done, row in zip(unchecked, values, strict=True):
+            figures = dict(zip(names, row, strict=True))
+            if not math.isfinite(figures["loss"]) or not (done.update.skipped or math.isfinite(row[-1])):
+                raise self._broken("the loss or its gradient is not finite at", done.progress.step)
+            figures |= {"learning_rate": done.rate, "seconds": done.progress.seconds}
+            self._add(done.progress.step, figures)
+        return sum(row[names.index("loss")] for row in values) / len(values)
+
+    def _add(self, step: int, figures: Mapping[str, float]) -> None:
+        self.log.add(step, figures)
+        if self.board is not None:
+            self.board.add(step, figures)
+
+    def _broken(self, what: str, step: int) -> TrainingError:
+        good = checkpoints(self.folder / "checkpoints")
+        where = f"the last good checkpoint is {str(good[-1])!r}" if good else "there is no checkpoint yet"
+        if self.accelerator.is_main_process:
+            self.log.save()
+        problem = f"phase {self.settings.name!r}: {what} step {step}; {where}"
+        return TrainingError(problem, "Lower the learning rate or use bf16, then continue with --resume")
+
+    def _checkpoint(self) -> None:
+        """Never of weights whose losses were not checked, and never ahead of the log (a kill may come in between)."""
+        self.write_down()
+        if self.accelerator.is_main_process:
+            self.log.save()
+            checkpoint = Checkpoint(self.progress, self.weights.learned(), self._recipe())
+            save_checkpoint(self.folder / "checkpoints", checkpoint, self.loop.keep_checkpoints)
+        self._window = (self.progress.step, time.monotonic())
+
+    def _sample(self, model_folder: Path) -> None:
+        """Scores, a grid of samples and the export, all with the averaged weights."""
+        self.write_down()
+        if self.accelerator.is_main_process:
+            step = self.progress.step
+            with self.weights.averaged():
+                scores = self.objective.scores()
+                grid = self.objective.sample_grid()
+                self.objective.export(model_folder)
+            write_file(self.folder / "samples" / f"step-{step:08d}.png", grid.save)
+            self._add(step, scores)
+            if self.board is not None:
+                self.board.show(step, grid)
+            self.log.save()
+            plot_curve(self.log, self.folder / "loss.png", self.settings.name, tuple(scores), self.split.images)
+            shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items()) or "no scores"
+            self.display.say(f"step {step}: {shown}; samples in {self.folder / 'samples'}")
+        self._window = (self.progress.step, time.monotonic())
 
     def _clock(self) -> float:
         """Seconds spent: the first process's where they decide, so that all take the same rate and end together."""
@@ -124,67 +182,6 @@ class Trainer:
             return seconds
         shared = torch.tensor([seconds], dtype=torch.float64, device=self.accelerator.device)
         return float(broadcast(shared, from_process=0).item())
-
-    def _write_down(self) -> float:
-        """Check and log the steps since the last time; the mean loss. Raises `TrainingError` on a NaN."""
-        total = 0.0
-        unchecked, self._unchecked = self._unchecked, []
-        for done in unchecked:
-            figures = {key: value.item() for key, value in done.losses.items()}
-            if not math.isfinite(figures["loss"]) or not self._norm_is_good(done.norm):
-                self.log.save()
-                raise self._broken(done.progress.step)
-            self.log.add(done.progress.step, {**figures, "learning_rate": done.rate, "seconds": done.progress.seconds})
-            total += figures["loss"] / len(unchecked)
-        return total
-
-    def _norm_is_good(self, norm: torch.Tensor) -> bool:
-        """Infinite gradients are ordinary under fp16's loss scaling, which skips their step."""
-        return self.accelerator.mixed_precision == "fp16" or bool(torch.isfinite(norm))
-
-    def _broken(self, step: int) -> TrainingError:
-        good = checkpoints(self.folder / "checkpoints")
-        where = f"the last good checkpoint is {str(good[-1])!r}" if good else "there is no checkpoint yet"
-        problem = f"the loss of phase {self.settings.name!r} is not finite at step {step}; {where}"
-        return TrainingError(problem, "Lower the learning rate or use bf16, then continue with --resume")
-
-    def _checkpoint(self) -> None:
-        """Never of weights whose losses were not checked, and never ahead of the log (a kill may come in between)."""
-        self._write_down()
-        if self.accelerator.is_main_process:
-            self.log.save()
-            folder, keep = self.folder / "checkpoints", self.loop.keep_checkpoints
-            save_checkpoint(folder, self.progress, self.parameters, self.average, self.optimizer.optimizer, keep)
-
-    def _sample(self, model_folder: Path) -> str:
-        """Scores, a grid of samples and the export, all with the averaged weights; a line that says what came out."""
-        self._write_down()
-        if not self.accelerator.is_main_process:
-            return ""
-        step = self.progress.step
-        with self.averaged():
-            scores = self.objective.scores()
-            grid = self.objective.sample_grid()
-            self.objective.export(model_folder)
-        write_file(self.folder / "samples" / f"step-{step:08d}.png", grid.save)
-        self.log.add(step, scores)
-        self.log.save()
-        self.log.plot(self.folder / "loss.png", self.settings.name, tuple(scores))
-        shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
-        return f"step {step}: {shown}; samples in {self.folder / 'samples'}"
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The networks hold the averaged weights inside this context."""
-        self.average.store(self.parameters)
-        self.average.copy_to(self.parameters)
-        self.objective.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.objective.train()
-            self.average.restore(self.parameters)
 
     def _fraction(self) -> float:
         """Of the phase that is done, by steps or, where the time is given, by whichever ends first."""
@@ -197,14 +194,34 @@ class Trainer:
         return self.settings.seconds is not None and self.progress.seconds >= self.settings.seconds
 
     def _images_per_second(self) -> float:
-        """Since the last call."""
-        before, self._shown = self._shown, self.progress
-        images = (self.progress.step - before.step) * self.loop.batch_size * self.accelerator.num_processes
-        return images / max(self.progress.seconds - before.seconds, 1e-9)
+        """Of the steps alone, on all processes, since the last call, sample or checkpoint."""
+        (before, then), self._window = self._window, (self.progress.step, time.monotonic())
+        return (self.progress.step - before) * self.split.images / max(self._window[1] - then, 1e-9)
+
+    def _has_board(self) -> bool:
+        return self.loop.tensorboard and self.accelerator.is_main_process
+
+    def _recipe(self) -> dict[str, Any]:
+        """What a resumed run is compared with."""
+        own = {"seed": self.settings.seed, "images_a_step": self.split.images, "items": self.objective.item_count()}
+        return {**own, **self.settings.recipe}
+
+    def _begin(self) -> Progress:
+        """A new run, in a folder without one."""
+        if checkpoints(self.folder / "checkpoints"):
+            raise TrainingError(
+                f"{str(self.folder)!r} holds the checkpoints of a run",
+                "Continue it with --resume, or use another --out",
+            )
+        return Progress()
 
     def _resume(self) -> Progress:
         """From the newest checkpoint, or from the start when there is none."""
-        found = checkpoints(self.folder / "checkpoints")
-        if not found:
+        found = newest_checkpoint(self.folder / "checkpoints", self.display.say)
+        if found is None:
             return Progress()
-        return load_checkpoint(found[-1], self.parameters, self.average, self.optimizer.optimizer)
+        changed = check_recipe(found.recipe, self._recipe())
+        self.weights.restore(found.learned, found.progress.average_updates)
+        for line in changed:
+            self.display.say(f"resumed with another recipe: {line}")
+        return found.progress

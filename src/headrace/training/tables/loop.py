@@ -13,7 +13,10 @@ class LoopTable(Table):
     """How long and how fast one phase learns: the same table for every objective."""
 
     steps: int = Field(ge=1, description="optimiser steps")
-    batch_size: int = Field(ge=1, description="pictures a step, on each process")
+    batch_size: int = Field(ge=1, description="pictures computed at a time, on each process")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="times batch_size that each process takes into one step, one after another"
+    )
     learning_rate: float = Field(gt=0, lt=1, description="peak of the schedule")
     final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a fraction of the peak")
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
@@ -23,8 +26,10 @@ class LoopTable(Table):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay a step of the averaged weights; these are exported")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("bf16", description="autocast type; weights stay float32")
     channels_last: bool = Field(False, description="memory format of the convolutions")
+    compile: bool = Field(False, description="torch.compile the objective; minutes at the start, faster on a GPU")
     max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; the decay follows the clock")
     log_every: int = Field(10, ge=1, description="steps between lines of the log")
     sample_every: int = Field(1000, ge=1, description="steps between sample grids and scores")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    tensorboard: bool = Field(False, description="also log for TensorBoard, with the extra of that name")
     keep_checkpoints: int = Field(2, ge=1, description="older checkpoints are removed")
