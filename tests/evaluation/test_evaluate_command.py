@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from picture_folders import write_folder, write_parquet
 from PIL import Image
 from tiny_extractors import build_clip, build_dino
 from typer.testing import CliRunner
@@ -11,6 +10,7 @@ from typer.testing import CliRunner
 from headrace.cli.app import app
 from headrace.cli.pictures import read_settings
 from headrace.errors import DataError, HeadraceError, ModelNotFoundError, OutputError, RequestError
+from picture_folders import write_folder, write_parquet
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_compare(headrace, tiny_model, data, tmp_path):
     with Image.open("front.png") as plot:
         assert plot.width > 400
     found = json.loads(headrace("compare", "1.json", "3.json", "--json").stdout)
-    assert [row["name"] for row in found["reports"]] == ["steps 1", "steps 3"]
+    assert [row["name"] for row in found["reports"]] == ["1 steps", "3 steps"]
     assert all(row["figures"]["frechet_distance [colour-gradients]"] > 0 for row in found["reports"])
     with pytest.raises(OutputError, match=r"front\.jpg"):
         headrace("compare", "1.json", "3.json", "--plot", "front.jpg")

@@ -100,11 +100,8 @@ def test_an_evaluation_brings_both_sets_to_the_size_of_the_samples(tmp_path, lab
     bad.write_bytes(b"no")
     samples = open_source(tmp_path / "samples")
     seen = []
-    evaluation = Evaluation(
-        labelled, [_Sized(seen)], FeatureCache(tmp_path / "cache"), FEW, lambda *what: seen.append(what)
-    )
-    evaluation.measure(samples)
-    found = evaluation.findings
+    evaluation = Evaluation(labelled, [_Sized(seen)], FeatureCache(tmp_path / "cache"), FEW)
+    found = evaluation.measure(samples, lambda *what: seen.append(what))
     assert {shape for shape in seen if len(shape) == 2} == {(16, 16)}
     assert ("samples, colour-gradients", 21, 21) in seen
     assert found.skipped[0].startswith(str(bad))

@@ -21,8 +21,6 @@ app.command("models", epilog="Example: headrace models --dir ~/models")(models.m
 app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
 app.add_typer(plan.app, name="plan")
 app.command("train", epilog=train.EPILOG)(train.train)
-app.command(
-    "evaluate", epilog="Example: headrace evaluate emoji --data emoji.parquet --samples 500 --steps 20 --out emoji.json"
-)(evaluate.evaluate)
-app.command("compare", epilog="Example: headrace compare ddim-10.json ddim-50.json --plot quality.png")(compare.compare)
+app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from headrace.evaluation.figures import HIGHER_IS_BETTER, Figure
 from headrace.evaluation.report import Report
+from headrace.evaluation.self_check import SelfCheck
 
 COST_NAMES = {
     "images_per_second": "images/s",
@@ -52,10 +53,11 @@ def show(report: Report, console: Console) -> None:
     """The report as tables, then its warnings."""
     if report.figures:
         console.print(_figures(report.name, report.figures))
-    for check in report.self_checks:
-        verdict = "[green]as expected[/]" if check.passed else "[bold red]NOT as expected[/]"
-        title = f"data set against {check.against}: {verdict} ({escape(check.expected)})"
-        console.print(_figures(title, check.figures))
+    for extractor in dict.fromkeys(check.figures[0].extractor for check in report.self_checks):
+        mine = [check for check in report.self_checks if check.figures[0].extractor == extractor]
+        console.print(_self_checks(f"{report.data.get('path', 'data set')} as {extractor} sees it", mine))
+        for check in mine:
+            console.print(f"  {check.against}: {escape(check.expected)}")
     if report.cost:
         table = Table("cost", "", title_justify="left")
         for key, name in COST_NAMES.items():
@@ -70,8 +72,8 @@ def show(report: Report, console: Console) -> None:
             console.print(f"  {escape(text)}")
 
 
-def _figures(title: str, figures: tuple[Figure, ...] | list[Figure]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _figures(title: str, figures: Sequence[Figure]) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("figure", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("extractor", no_wrap=True)
@@ -81,6 +83,28 @@ def _figures(title: str, figures: tuple[Figure, ...] | list[Figure]) -> Table:
         against = f" : {figure.references}" if figure.references is not None else ""
         table.add_row(
             f"{better} {figure.metric}", number(figure), figure.extractor or "pixels", f"{figure.samples}{against}"
+        )
+    return table
+
+
+def _self_checks(title: str, checks: Sequence[SelfCheck]) -> Table:
+    """A line for each check, its figures beside each other, and what came of it."""
+    metrics = [figure.metric for figure in checks[0].figures]
+    shown = [metric for metric in metrics if not metric.startswith(("spatial", "sfid", "class", "inception"))]
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table.add_column("against", no_wrap=True)
+    table.add_column("pictures", no_wrap=True)
+    for metric in shown:
+        table.add_column(metric.replace("_", " "), justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for check in checks:
+        values = {figure.metric: number(figure) for figure in check.figures}
+        first = check.figures[0]
+        table.add_row(
+            check.against,
+            f"{first.samples} : {first.references}",
+            *(values.get(metric, "") for metric in shown),
+            "[green]as expected[/]" if check.passed else "[bold red]NOT as expected[/]",
         )
     return table
 

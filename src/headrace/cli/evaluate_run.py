@@ -1,38 +1,39 @@
-"""One run of `headrace evaluate`: pictures, figures, report."""
+"""One run of `headrace evaluate`: for each setting pictures, figures and a report; then the comparison."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console
 
+from headrace.cli.compare_display import as_json, show_comparison
 from headrace.cli.evaluate_display import extraction_bars, show
-from headrace.cli.evaluate_samples import SampleOptions, Samples, find_pictures, is_pictures, make_samples
+from headrace.cli.evaluate_jobs import SampleOptions
+from headrace.cli.evaluate_report import write_report
+from headrace.cli.evaluate_samples import Sampler, Samples, find_pictures, is_pictures
+from headrace.cli.evaluate_settings import Setting
 from headrace.cli.pictures import prepare_folder, read_settings
-from headrace.errors import RequestError
+from headrace.errors import OutputError, RequestError
 from headrace.evaluation.cache import FeatureCache, default_cache
-from headrace.evaluation.evaluate import Evaluation, Findings, add_new, first_size
-from headrace.evaluation.extraction import batches
+from headrace.evaluation.comparison import compare_reports, plotted_column
+from headrace.evaluation.comparison_plot import plot
+from headrace.evaluation.evaluate import Evaluation, Findings, add_new
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
 from headrace.evaluation.extractors.transformers_folder import VisionFolder
 from headrace.evaluation.figures import MetricOptions
 from headrace.evaluation.paired import pair_up, paired_figures
-from headrace.evaluation.report import Report, shorten
+from headrace.evaluation.report import Report
 from headrace.files import write_file
-from headrace.pictures.entry import PictureSource
 from headrace.pictures.folder import FileSource
-from headrace.pictures.grid import image_grid
 from headrace.pictures.source import open_source
 
 _ROOM = 16 << 20  # bytes
-_GRID = 64
-_COLUMNS = 8
+_OUTPUTS = Path("outputs") / "evaluate"
 # Two pictures are a pair where these agree: the same request, whatever the model, the solver or the plan.
 _SAME_REQUEST = ("prompt", "negative_prompt", "class_label", "seed", "height", "width")
 
@@ -43,14 +44,16 @@ class Target:
 
     model: str | None
     data: Path | None
-    reference: Path | None
-    data_samples: int | None
-    self_check: bool
+    reference: Path | None = None
+    data_samples: int | None = None
+    self_check: bool = False
+    held_out: Path | None = None
+    held_out_samples: int | None = None
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """The report's file, the folders of samples and features; None for the defaults."""
+    """The report's file (a folder for several reports), the folders of samples and features; None for the defaults."""
 
     out: Path | None
     work: Path | None
@@ -58,44 +61,99 @@ class Destinations:
     as_json: bool
 
 
-def run(target: Target, sampling: SampleOptions, extractors: ExtractorOptions, to: Destinations) -> bool:
+def run(
+    target: Target,
+    sampling: SampleOptions,
+    settings: Sequence[Setting],
+    extractors: ExtractorOptions,
+    to: Destinations,
+) -> bool:
     """Everything, cheap checks first. Returns whether all self-checks passed. Raises `HeadraceError`."""
     data = None if target.data is None else open_source(target.data, target.data_samples)
+    held_out = None if target.held_out is None else open_source(target.held_out, target.held_out_samples)
     references = None if target.reference is None else _files(target.reference)
-    cache = to.cache or default_cache()
-    prepare_folder(cache, _ROOM)
+    cache = _prepared_cache(to.cache)
     if to.out is not None:
-        prepare_folder(to.out.parent, _ROOM)
+        prepare_folder(to.out if len(settings) > 1 else to.out.parent, _ROOM)
     built = build_extractors(extractors)
-    samples = None if target.model is None else _samples(target.model, sampling, to.work)
-    with extraction_bars() as watch:
-        evaluation = Evaluation(data, built, FeatureCache(cache), MetricOptions(device=extractors.device), watch)
-        if samples is not None:
-            evaluation.measure(samples.source)
-        if target.self_check:
-            evaluation.check()
-    findings = evaluation.findings
-    if samples is not None and references is not None:
-        _compare_pairs(samples, references, built, findings)
-    work = samples.work if samples is not None else to.work or Path("outputs") / "evaluate" / "self-check"
-    out = to.out or work / "report.json"
-    report = _report(target, samples, findings, data)
-    if samples is not None:
-        report = report.model_copy(update={"files": _write_grid(samples, out)})
-    report.write(out)
-    if to.as_json:
-        typer.echo(out.read_text(encoding="utf-8"), nl=False)
+    sets = _sample_sets(target, sampling, settings, to)
+    evaluation = Evaluation(data, built, cache, MetricOptions(device=extractors.device))
+    checked = Findings()
+    if target.self_check:
+        with extraction_bars() as watch:
+            checked = evaluation.check(held_out, watch)
+    if target.model is None:
+        out = to.out or (to.work or _OUTPUTS / "self-check") / "report.json"
+        _tell(write_report(None, checked, data, out), out, to.as_json)
+    reports: list[Report] = []
+    files: list[Path] = []
+    for samples, out in sets:
+        with extraction_bars() as watch:
+            findings = evaluation.measure(samples.source, watch)
+        if references is not None:
+            _compare_pairs(samples, references, built, findings)
+        findings.checks = checked.checks if not reports else []
+        reports.append(write_report(samples, findings, data, out))
+        files.append(out)
+        if not to.as_json or len(settings) == 1:
+            _tell(reports[-1], out, to.as_json)
+    if len(reports) > 1:
+        _compare(reports, files, to.as_json)
+    return all(check.passed for check in checked.checks)
+
+
+def _prepared_cache(folder: Path | None) -> FeatureCache:
+    folder = folder or default_cache()
+    try:
+        prepare_folder(folder, _ROOM)
+    except OutputError as error:
+        raise OutputError(error.problem, "Give another folder for the features of data sets with --cache") from None
+    return FeatureCache(folder)
+
+
+def _sample_sets(
+    target: Target, sampling: SampleOptions, settings: Sequence[Setting], to: Destinations
+) -> Iterator[tuple[Samples, Path]]:
+    """Samples and their report's file, made one after another as they are taken; the model is loaded at once."""
+    if target.model is None:
+        return iter(())
+    if is_pictures(target.model):
+        found = find_pictures(Path(target.model).expanduser(), sampling.count, to.work)
+        return iter([(found, to.out or found.work / "report.json")])
+    sampler = Sampler(sampling, settings)
+    if len(settings) == 1:
+        work = to.work or sampler.work_folder(settings[0])
+        places = [(settings[0], work, to.out or work / "report.json")]
     else:
-        console = Console(soft_wrap=True, highlight=False)
-        show(report, console)
-        console.print(f"report: {out}")
-    return all(check.passed for check in findings.checks)
+        folder = to.out or to.work or _OUTPUTS / sampler.name
+        works = [to.work / one.stem if to.work is not None else sampler.work_folder(one) for one in settings]
+        places = [(one, work, folder / f"{one.stem}.json") for one, work in zip(settings, works, strict=True)]
+    return ((sampler.samples(setting, work), out) for setting, work, out in places)
 
 
-def _samples(model: str, sampling: SampleOptions, work: Path | None) -> Samples:
-    if is_pictures(model):
-        return find_pictures(Path(model).expanduser(), sampling.count, work)
-    return make_samples(sampling, work)
+def _tell(report: Report, file: Path, machine_readable: bool) -> None:
+    if machine_readable:
+        typer.echo(file.read_text(encoding="utf-8"), nl=False)
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    show(report, console)
+    console.print(f"report: {file}")
+
+
+def _compare(reports: list[Report], files: list[Path], machine_readable: bool) -> None:
+    """Writes the comparison of several settings beside their reports, and shows it."""
+    comparison = compare_reports(reports)
+    # In a folder of their own, so that *.json beside it are the reports.
+    table, drawing = (files[0].parent / "comparison" / name for name in ("table.json", "front.png"))
+    front = plot(comparison, plotted_column(comparison), drawing)
+    described = as_json(comparison, front)
+    write_file(table, lambda path: path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8"))
+    if machine_readable:
+        dumped = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        typer.echo(json.dumps({"reports": dumped, "comparison": described}, indent=2))
+    else:
+        show_comparison(comparison, front)
+        typer.echo(f"comparison: {table}, {drawing}")
 
 
 def _files(folder: Path) -> FileSource:
@@ -121,35 +179,3 @@ def _compare_pairs(
 def _pair_key(path: Path) -> str:
     settings = read_settings(path)
     return path.stem if settings is None else repr([settings.get(key) for key in _SAME_REQUEST])
-
-
-def _report(target: Target, samples: Samples | None, findings: Findings, data: PictureSource | None) -> Report:
-    described: dict[str, Any] = {}
-    if data is not None:
-        described = {"path": str(target.data), "pictures": findings.data_pictures, "digest": findings.data_digest}
-    return Report(
-        headrace=version("headrace"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        name=samples.name if samples is not None else f"self-check of {data.name if data is not None else ''}",
-        settings=samples.settings if samples is not None else {},
-        data=described,
-        figures=findings.figures,
-        cost=samples.cost if samples is not None else {},
-        machine=samples.machine if samples is not None else {},
-        self_checks=findings.checks,
-        skipped=shorten(findings.skipped),
-        skipped_count=len(findings.skipped),
-        warnings=findings.warnings,
-    )
-
-
-def _write_grid(samples: Samples, out: Path) -> dict[str, str]:
-    """A grid of the first pictures beside the report. Returns where it and the samples are."""
-    source = samples.source
-    if isinstance(source, FileSource):
-        source = replace(source, paths=source.paths[:_GRID], labels=None, captions=None)
-    grid = out.with_suffix(".png")
-    batch = next(batches(source, first_size(source), _GRID, []))
-    image = image_grid(batch.pictures, _COLUMNS)
-    write_file(grid, lambda temporary: image.save(temporary, format="PNG"))
-    return {"samples": samples.source.name, "grid": str(grid)}

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headrace.cli.generate import EngineOptions
+from headrace.cli.evaluate_jobs import SampleOptions, find_conditions, make_jobs
+from headrace.cli.evaluate_settings import Setting
+from headrace.cli.evaluate_speed import add_run
 from headrace.cli.generate_display import GenerateDisplay
 from headrace.cli.jobs import Job
-from headrace.cli.pictures import read_settings
-from headrace.errors import DataError, RequestError
-from headrace.evaluation.pictures import FileSource, PictureSource, open_source
-from headrace.files import write_file
+from headrace.cli.pictures import prepare_folder, read_settings
+from headrace.errors import DataError
+from headrace.pictures.entry import PictureSource
+from headrace.pictures.folder import FileSource
+from headrace.pictures.source import open_source
 from headrace.request import Request
 
 _AHEAD_OF_SLOTS = 2
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """What is made: `count` pictures like `request`, with the prompts of a file, or of the data set's captions."""
-
-    engine: EngineOptions
-    count: int
-    request: Request
-    prompts: Path | None = None
-    data: Path | None = None
+_OF_ONE_PICTURE = ("prompt", "class_label", "seed")
 
 
 @dataclass(frozen=True)
@@ -40,10 +31,11 @@ class Samples:
 
     source: PictureSource
     name: str
-    settings: dict[str, Any]
-    cost: dict[str, float]
-    machine: dict[str, str | int]
     work: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, str | int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class _Collector(GenerateDisplay):
@@ -53,6 +45,12 @@ class _Collector(GenerateDisplay):
         super().__init__(total, as_json=False)
         self.found: dict[Path, str | None] = {}
         self.settings: dict[str, Any] = {}
+        self.began: float | None = None
+
+    def planned(self, rows: int) -> None:
+        """The first one starts the clock: looking through the pictures of earlier runs is no sampling."""
+        self.began = time.perf_counter() if self.began is None else self.began
+        super().planned(rows)
 
     def picture(self, job: Job, path: Path, settings: dict[str, Any], made: bool) -> None:
         """Counts and remembers it."""
@@ -61,67 +59,106 @@ class _Collector(GenerateDisplay):
         self.settings = settings
 
 
-def make_samples(options: SampleOptions, work: Path | None) -> Samples:
-    """Makes what is missing in the work folder. Raises `HeadraceError`; a picture that fails is told and left out."""
-    import torch
+class Sampler:
+    """A model, loaded once, that makes what is missing of the samples of each setting.
 
-    from headrace.cli.lookahead import Lookahead
-    from headrace.cli.model_files import fingerprint
-    from headrace.cli.pictures import prepare_folder
-    from headrace.cli.production import Destination, Production
-    from headrace.engine import Engine
-    from headrace.evaluation.cost import measure_cost
-    from headrace.evaluation.machine import describe_machine, peak_memory
-    from headrace.models.pipelines.folder import inspect
+    Raises `ModelError`, and `RequestError` or `SolverError` where a setting is none of this model's: before any work.
+    """
 
-    asked = options.engine
-    folder = inspect(asked.model)
-    work = work or Path("outputs") / "evaluate" / f"{folder.name}-{_identity(options, fingerprint(folder))}"
-    place = Destination(work / "samples", fingerprint(folder))
-    prepare_folder(place.folder, 1 << 20)
-    engine = Engine.from_pretrained(
-        asked.model, device=asked.device, dtype=getattr(torch, asked.dtype), slots=asked.slots
-    )
-    jobs = list(_jobs(options, engine.pipeline))
-    first = jobs[0].request
-    cost = measure_cost(engine.pipeline, first, engine.plan(first))
-    ahead = _AHEAD_OF_SLOTS * asked.slots
-    display = _Collector(len(jobs))
-    with display:
-        start = time.perf_counter()
-        tally = Production(engine, place, display, ahead).run(Lookahead(jobs, ahead))
-        seconds = time.perf_counter() - start
-    if len(display.found) < 2:
-        raise DataError(f"{len(display.found)} of {len(jobs)} pictures came out", "Mend what the errors above say")
-    device = engine.pipeline.device
-    speed = _speed(work / "speed.json", tally.made, seconds, peak_memory(device))
-    counted = {
-        "parameters": cost.parameters,
-        "parameters_total": cost.parameters_total,
-        "macs_a_row": cost.macs_a_row,
-        "macs_attention_a_row": cost.macs_attention_a_row,
-        "network_rows_a_picture": cost.network_rows,
-        "macs_decoder": cost.macs_decoder,
-        "macs_a_picture": cost.macs_a_picture,
-    }
-    shared = {key: value for key, value in display.settings.items() if key not in ("prompt", "class_label", "seed")}
-    settings = {**shared, "first_seed": options.request.seed, "samples": len(jobs), "failed": tally.failed}
-    source = FileSource(
-        str(place.folder), sorted(display.found), captions=[display.found[p] for p in sorted(display.found)]
-    )
-    return Samples(source, folder.name, settings, {**counted, **speed}, describe_machine(device), work)
+    def __init__(self, options: SampleOptions, settings: Sequence[Setting]) -> None:
+        import torch
+
+        from headrace.cli.model_files import fingerprint
+        from headrace.engine import Engine
+        from headrace.models.pipelines.folder import inspect
+
+        asked = options.engine
+        folder = inspect(asked.model)
+        self.name = folder.name
+        self._options = options
+        self._weights = fingerprint(folder)
+        self._engine = Engine.from_pretrained(
+            asked.model, device=asked.device, dtype=getattr(torch, asked.dtype), slots=asked.slots
+        )
+        self._conditions = find_conditions(options, self._engine.pipeline)
+        for setting in settings:
+            self._engine.plan(self._first(setting))
+
+    def _first(self, setting: Setting) -> Request:
+        [job] = make_jobs(setting.applied_to(self._options.request), 1, self._conditions)
+        return job.request
+
+    def work_folder(self, setting: Setting) -> Path:
+        """Where samples lie by default: other settings never share a folder, more samples of the same ones do."""
+        options, asked = self._options, self._options.engine
+        request = setting.applied_to(options.request).model_dump_json()
+        parts = [self._weights, asked.dtype, asked.device, request, str(options.prompts or options.data)]
+        identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+        return Path("outputs") / "evaluate" / f"{self.name}-{setting.stem}-{identity}"
+
+    def samples(self, setting: Setting, work: Path) -> Samples:
+        """The samples of a setting in `work`, made as far as they are missing.
+
+        Raises `DataError` with fewer than two; a picture that fails is told, left out and counted.
+        """
+        from headrace.cli.lookahead import Lookahead
+        from headrace.cli.production import Destination, Production
+        from headrace.evaluation.machine import describe_machine, peak_memory, reset_peak_memory
+
+        options, device = self._options, self._engine.pipeline.device
+        place = Destination(work / "samples", self._weights)
+        prepare_folder(place.folder, 1 << 20)
+        counted = self._count_cost(setting)
+        reset_peak_memory(device)
+        ahead = _AHEAD_OF_SLOTS * options.engine.slots
+        jobs = make_jobs(setting.applied_to(options.request), options.count, self._conditions)
+        with _Collector(options.count) as display:
+            tally = Production(self._engine, place, display, ahead).run(Lookahead(jobs, ahead))
+            ended = time.perf_counter()
+        if len(display.found) < 2:
+            raise DataError(
+                f"{len(display.found)} of {options.count} pictures came out", "Mend what the errors above say"
+            )
+        machine = describe_machine(device)
+        conditions = {**machine, "slots": options.engine.slots}
+        seconds = 0.0 if display.began is None else ended - display.began
+        speed = add_run(work / "speed.json", tally.made, seconds, peak_memory(device), conditions)
+        shared = {key: value for key, value in display.settings.items() if key not in _OF_ONE_PICTURE}
+        shared |= {"first_seed": options.request.seed, "samples": options.count, "failed": tally.failed}
+        shared["slots"] = options.engine.slots
+        warnings = self._conditions.warnings(options.count)
+        if tally.failed:
+            warnings.append(f"{tally.failed} of {options.count} pictures failed and are left out of all figures")
+        paths = sorted(display.found)
+        source = FileSource(str(place.folder), paths, captions=[display.found[path] for path in paths])
+        return Samples(source, self.name, work, shared, {**counted, **speed}, machine, tuple(warnings))
+
+    def _count_cost(self, setting: Setting) -> dict[str, float]:
+        from headrace.evaluation.cost import measure_cost
+
+        first = self._first(setting)
+        cost = measure_cost(self._engine.pipeline, first, self._engine.plan(first))
+        return {
+            "parameters": cost.parameters,
+            "parameters_total": cost.parameters_total,
+            "macs_a_row": cost.macs_a_row,
+            "macs_attention_a_row": cost.macs_attention_a_row,
+            "network_rows_a_picture": cost.network_rows,
+            "macs_decoder": cost.macs_decoder,
+            "macs_a_picture": cost.macs_a_picture,
+        }
 
 
 def find_pictures(path: Path, count: int, work: Path | None) -> Samples:
     """At most `count` pictures of a folder or parquet file, evenly; prompts are read from the files' own settings."""
     source = open_source(path, count)
     if isinstance(source, FileSource) and source.labels is None:
-        settings = [read_settings(file) or {} for file in source.paths]
-        captions = [one.get("prompt") for one in settings]
+        captions = [(read_settings(file) or {}).get("prompt") for file in source.paths]
         if any(captions):
-            source = FileSource(source.name, source.paths, captions=captions)
+            source = replace(source, captions=captions)
     name = path.resolve().stem
-    return Samples(source, name, {"samples": len(source)}, {}, {}, work or Path("outputs") / "evaluate" / name)
+    work = work or Path("outputs") / "evaluate" / name
+    return Samples(source, name, work, {"samples": len(source)})
 
 
 def is_pictures(model: str) -> bool:
@@ -132,87 +169,3 @@ def is_pictures(model: str) -> bool:
     if model in embedded_models() or not path.exists():
         return False
     return path.suffix == ".parquet" if path.is_file() else not (path / "model_index.json").exists()
-
-
-def _jobs(options: SampleOptions, pipeline: Any) -> Iterator[Job]:
-    """`count` jobs: prompts or classes in turn, as the model needs them; seeds seed, seed + 1, ..."""
-    needed = _needed(pipeline, options.request)
-    texts = _prompts(options) if needed == "prompt" else []
-    classes = _classes(pipeline) if needed == "class_label" else 0
-    if options.prompts is not None and needed != "prompt":
-        raise RequestError("prompts", f"{pipeline.name} takes no prompts", "Leave --prompts out")
-    for number in range(options.count):
-        update: dict[str, Any] = {"seed": options.request.seed + number}
-        if texts:
-            update["prompt"] = texts[number % len(texts)]
-        if classes:
-            update["class_label"] = number % classes
-        request = options.request.model_copy(update=update)
-        pipeline.check(request)
-        yield Job(request, f"{number:06d}")
-
-
-def _needed(pipeline: Any, request: Request) -> str | None:
-    """The field that a request of this model cannot do without. Raises `RequestError` for any other fault."""
-    try:
-        pipeline.check(request)
-    except RequestError as error:
-        if error.field in ("prompt", "class_label"):
-            return error.field
-        raise
-    return None
-
-
-def _classes(pipeline: Any) -> int:
-    config = pipeline.network.config
-    return int(config.get("num_class_embeds") or config.get("num_embeds_ada_norm") or 1)
-
-
-def _prompts(options: SampleOptions) -> list[str]:
-    if options.prompts is not None:
-        try:
-            lines = options.prompts.expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RequestError("prompts", f"{options.prompts} cannot be read: {error}", "Give a text file") from None
-        found = [line.strip() for line in lines if line.strip()]
-        where = str(options.prompts)
-    else:
-        where = f"the captions of {options.data}"
-        entries = open_source(options.data).entries() if options.data is not None else iter(())
-        found = [entry.caption for entry in entries if entry.caption]
-        random.Random(0).shuffle(found)  # so that the first few stand for all, and more samples begin with the same
-    if not found:
-        raise RequestError(
-            "prompts", f"a text-to-image model needs prompts, and {where} has none", "Add --prompts FILE"
-        )
-    for text in found:
-        Request.parse({"prompt": text})
-    return found
-
-
-def _identity(options: SampleOptions, weights: str) -> str:
-    """Names the work folder: other settings never share one, more samples of the same ones do."""
-    asked = options.engine
-    prompts = str(options.prompts or options.data)
-    parts = [weights, asked.dtype, asked.device, options.request.model_dump_json(), prompts]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
-
-
-def _speed(path: Path, made: int, seconds: float, peak: int) -> dict[str, float]:
-    """Pictures a second over all runs that made some of these samples; each run adds its own to the file."""
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        total = {key: float(before[key]) for key in ("images_timed", "seconds", "peak_memory_bytes")}
-    except (OSError, ValueError, KeyError, TypeError):
-        total = {"images_timed": 0.0, "seconds": 0.0, "peak_memory_bytes": 0.0}
-    if made:
-        peak_bytes = max(total["peak_memory_bytes"], float(peak))
-        total = {
-            "images_timed": total["images_timed"] + made,
-            "seconds": total["seconds"] + seconds,
-            "peak_memory_bytes": peak_bytes,
-        }
-        write_file(path, lambda temporary: temporary.write_text(json.dumps(total), encoding="utf-8"))
-    if not total["images_timed"]:
-        return {}
-    return {**total, "images_per_second": total["images_timed"] / total["seconds"]}

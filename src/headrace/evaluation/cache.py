@@ -11,10 +11,11 @@ from headrace.errors import CorruptModelError, OutputError
 from headrace.evaluation.extraction import Progress, extract
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.feature_set import FeatureSet, load
-from headrace.evaluation.pictures import PictureSource, digest
 from headrace.files import write_folder
+from headrace.pictures.entry import PictureSource
+from headrace.pictures.source import digest
 
-_VERSION = "1"  # of decoding, scaling and of the files
+_VERSION = "2"  # of decoding, scaling and of the files
 
 
 def default_cache() -> Path:
@@ -31,6 +32,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.damaged: list[str] = []  # what was found unreadable, and was made anew
 
     def key(self, source_digest: str, extractor: FeatureExtractor, size: tuple[int, int] | None) -> str:
         """The name of a feature set's folder."""
@@ -53,8 +55,8 @@ class FeatureCache:
         if folder.is_dir():
             try:
                 found = load(folder)
-            except CorruptModelError:
-                pass  # replaced below
+            except CorruptModelError as error:
+                self.damaged.append(f"{error.problem}; they were computed again")  # and are replaced below
             else:
                 if progress is not None:
                     progress(len(source))

@@ -3,49 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from headrace.evaluation.comparison import Column, Comparison, higher_is_better, pareto
+from headrace.evaluation.comparison import Column, Comparison, best_trades, higher_is_better
 from headrace.files import write_file
+
+_MARKERS = "osD^vP*X"
+_LOGARITHMIC_FROM = 5.0  # times the smallest: points that far apart crowd at one end of a linear axis
+
+
+class _Point(NamedTuple):
+    """A report's place in the plot."""
+
+    row: int
+    speed: float
+    value: float
+    deviation: float | None
 
 
 def plot(comparison: Comparison, column: Column, path: Path) -> list[str]:
     """Draws the reports that have the column's figure and a throughput; returns the names on the front, slowest first.
 
-    Raises `OutputError`.
+    Each model has its colour and marker; points are labelled with what else differs. Raises `OutputError`.
     """
-    chosen = []
+    points = _points(comparison, column)
+    front = best_trades(comparison, column)
+    canvas = Canvas(figsize=(9, 6), dpi=120, layout="constrained")
+    axes = canvas.add_subplot()
+    _set_scales(axes, points)
+    line = sorted((point for point in points if comparison.names[point.row] in front), key=lambda point: point.speed)
+    axes.plot(
+        [point.speed for point in line], [point.value for point in line],
+        color="0.35", linewidth=1.2, linestyle="--", zorder=1, label="Pareto front",
+    )  # fmt: skip
+    _draw_models(axes, comparison, points)
+    _label(axes, comparison, points)
+    direction = "higher is better" if higher_is_better(column) else "lower is better"
+    axes.set_ylabel(f"{comparison.title(column)} ({direction})")
+    axes.set_xlabel("images per second (higher is better)")
+    axes.set_title("Quality against throughput: " + ", ".join(dict.fromkeys(_model(comparison, p) for p in points)))
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    write_file(path, lambda temporary: canvas.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png"))
+    return front
+
+
+def _points(comparison: Comparison, column: Column) -> list[_Point]:
+    points = []
     for row, report in enumerate(comparison.reports):
         figure, speed = comparison.figure(row, column), report.cost.get("images_per_second")
         if figure is not None and speed:
-            chosen.append((row, speed, figure))
-    points = [(speed, figure.value) for _, speed, figure in chosen]
-    front = pareto(points, higher_is_better(column))
-    canvas = Canvas(figsize=(8, 5.5), dpi=120, layout="constrained")
-    axes = canvas.add_subplot()
-    axes.plot(*zip(*(points[index] for index in front), strict=True), color="tab:blue", zorder=1, label="Pareto front")
-    middle = (min(speed for speed, _ in points) + max(speed for speed, _ in points)) / 2
-    for index, (row, speed, figure) in enumerate(chosen):
-        on_front = index in front
+            points.append(_Point(row, speed, figure.value, figure.deviation))
+    return points
+
+
+def _model(comparison: Comparison, point: _Point) -> str:
+    return comparison.reports[point.row].name
+
+
+def _set_scales(axes: Axes, points: list[_Point]) -> None:
+    for values, set_scale in (
+        ([p.speed for p in points], axes.set_xscale),
+        ([p.value for p in points], axes.set_yscale),
+    ):
+        if min(values) > 0 and max(values) > _LOGARITHMIC_FROM * min(values):
+            set_scale("log")
+    axes.margins(x=0.15, y=0.15)
+
+
+def _draw_models(axes: Axes, comparison: Comparison, points: list[_Point]) -> None:
+    colours = matplotlib.color_sequences["tab10"]
+    for number, model in enumerate(dict.fromkeys(_model(comparison, point) for point in points)):
+        mine = [point for point in points if _model(comparison, point) == model]
         axes.errorbar(
-            speed, figure.value, yerr=figure.deviation, fmt="o", zorder=2, capsize=2,
-            color="tab:blue" if on_front else "tab:grey", markersize=8 if on_front else 6,
+            [point.speed for point in mine], [point.value for point in mine],
+            yerr=[point.deviation or 0.0 for point in mine],
+            fmt=_MARKERS[number % len(_MARKERS)], color=colours[number % len(colours)], markersize=7,
+            elinewidth=1, zorder=2, label=model,
         )  # fmt: skip
-        left = speed <= middle
+
+
+def _label(axes: Axes, comparison: Comparison, points: list[_Point]) -> None:
+    """Beside each point what tells it from the model's others, on the side where there is more room."""
+    middle = axes.transAxes.transform((0.5, 0.5))[0]
+    for point in points:
+        left = axes.transData.transform((point.speed, point.value))[0] <= middle
         axes.annotate(
-            comparison.names[row], (speed, figure.value), xytext=(8 if left else -8, 8), textcoords="offset points",
-            ha="left" if left else "right", fontsize=9,
+            comparison.labels[point.row], (point.speed, point.value), xytext=(8 if left else -8, 6),
+            textcoords="offset points", ha="left" if left else "right", fontsize=8,
         )  # fmt: skip
-    speeds = [speed for speed, _ in points]
-    if max(speeds) > 10 * min(speeds):
-        axes.set_xscale("log")
-    axes.margins(x=0.2, y=0.15)
-    direction = "higher is better" if higher_is_better(column) else "lower is better"
-    axes.set_ylabel(f"{comparison.title(column)} ({direction})")
-    axes.set_title(", ".join(dict.fromkeys(comparison.reports[row].name for row, _, _ in chosen)))
-    axes.set_xlabel("images per second (higher is better)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    write_file(path, lambda temporary: canvas.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png"))
-    return [comparison.names[chosen[index][0]] for index in front]

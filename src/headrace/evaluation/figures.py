@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from headrace.evaluation.feature_set import FeatureSet
 from headrace.evaluation.metrics.gaussian import frechet_distance
 from headrace.evaluation.metrics.kernel_distance import kernel_distance
@@ -53,8 +55,13 @@ class MetricOptions:
     device: str = "cpu"
 
 
-def figures(samples: FeatureSet, data: FeatureSet, options: MetricOptions | None = None) -> list[Figure]:
-    """All figures of samples against a data set that their (one) extractor allows. Raises `DataError`."""
+def figures(
+    samples: FeatureSet, data: FeatureSet, options: MetricOptions | None = None, radii: torch.Tensor | None = None
+) -> list[Figure]:
+    """All figures of samples against a data set that their (one) extractor allows. Raises `DataError`.
+
+    `radii`: of the data set's features (`neighbour_radii`), where they were computed before.
+    """
     options = options or MetricOptions()
     found: list[tuple[str, float, float | None]] = [
         ("frechet_distance", frechet_distance(samples.gaussian, data.gaussian), None)
@@ -66,7 +73,9 @@ def figures(samples: FeatureSet, data: FeatureSet, options: MetricOptions | None
     )
     found.append(("kernel_distance", mean, deviation))
     if min(len(samples), len(data)) > options.neighbours:
-        shares = precision_recall(data.features, samples.features, options.neighbours, device=options.device)
+        shares = precision_recall(
+            data.features, samples.features, options.neighbours, device=options.device, real_radii=radii
+        )
         found += [("precision", shares.precision, None), ("recall", shares.recall, None)]
     if samples.score is not None:
         found.append(("class_score", *samples.score.compute()))

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 
 import torch
 
@@ -24,10 +25,22 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
     return described
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """`peak_memory` counts from here on. Off CUDA this needs Linux; elsewhere it goes on counting from the start."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # see proc(5): the resident peak becomes what is resident now
+
+
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: by torch on a CUDA device, else by this process."""
+    """Most bytes held since `reset_peak_memory`: by torch on a CUDA device, else by this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    with suppress(OSError, StopIteration), open("/proc/self/status", encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,12 +27,6 @@ class SelfCheck:
     figures: tuple[Figure, ...]
     expected: str
     passed: bool
-
-    def value(self, metric: str) -> float:
-        """A figure's number by its name among self-checks: "distance" is the Frechet distance, which comes first."""
-        if metric == "distance":
-            return self.figures[0].value
-        return next(figure.value for figure in self.figures if figure.metric == metric)
 
 
 @dataclass(frozen=True)
@@ -72,53 +66,66 @@ def self_checks(
     """
     if len(data) < _LEAST:
         raise DataError(f"a self-check of {len(data)} picture(s) is asked for", f"Give at least {_LEAST}")
-    ceiling = _against_noise(data, noise, options, radii)
-    checks = [_itself(data, options, radii), _halves(data, ceiling, options)]
+    shuffled = _shuffled(data)
+    one, other = (data.part(np.sort(half)) for half in (shuffled[::2], shuffled[1::2]))
+    floor = _Found(tuple(figures(other, one, options)))
+    ceiling = _Found(tuple(figures(noise, data, options, radii)))
+    checks = [_itself(data, _Found(tuple(figures(data, data, options, radii)))), _halves(floor, ceiling)]
     if held_out is not None:
-        checks.append(_held_out(data, held_out, ceiling, options, radii))
-    checks.append(ceiling)
+        checks.append(_held_out(_Found(tuple(figures(held_out, data, options, radii))), ceiling))
+    checks.append(_noise(ceiling, floor))
     single = _single_class(data, options, radii)
     return checks if single is None else [*checks, single]
 
 
-Options = MetricOptions | None
-Radii = torch.Tensor | None
+@dataclass(frozen=True)
+class _Found:
+    """Figures by what they stand for, under either of their names."""
+
+    figures: tuple[Figure, ...]
+
+    @property
+    def distance(self) -> float:
+        """The Frechet distance: it always comes first."""
+        return self.figures[0].value
+
+    @property
+    def precision(self) -> float:
+        return self._value("precision")
+
+    @property
+    def recall(self) -> float:
+        return self._value("recall")
+
+    def _value(self, metric: str) -> float:
+        return next(figure.value for figure in self.figures if figure.metric == metric)
 
 
-def _itself(data: FeatureSet, options: Options, radii: Radii) -> SelfCheck:
-    found = SelfCheck("itself", tuple(figures(data, data, options, radii)), "distance 0, precision and recall 1", True)
-    same = found.value("distance") < 1e-6 * float(np.trace(data.gaussian.covariance))
-    return replace(found, passed=same and found.value("precision") == found.value("recall") == 1.0)
+def _itself(data: FeatureSet, found: _Found) -> SelfCheck:
+    same = found.distance < 1e-6 * float(np.trace(data.gaussian.covariance))
+    passed = same and found.precision == found.recall == 1.0
+    return SelfCheck("itself", found.figures, "distance 0, precision and recall 1", passed)
 
 
-def _halves(data: FeatureSet, ceiling: SelfCheck, options: Options) -> SelfCheck:
-    """Drawn at random: pictures may lie in an order, by class or in turn."""
-    shuffled = _shuffled(data)
-    one, other = (data.part(np.sort(half)) for half in (shuffled[::2], shuffled[1::2]))
+def _halves(found: _Found, ceiling: _Found) -> SelfCheck:
     expected = "the floor: less than half the distance of noise, precision and recall above 0.5"
-    found = SelfCheck("its other half", tuple(figures(other, one, options)), expected, True)
-    near = found.value("distance") < 0.5 * ceiling.value("distance")
-    return replace(found, passed=near and min(found.value("precision"), found.value("recall")) > 0.5)
+    passed = found.distance < 0.5 * ceiling.distance and min(found.precision, found.recall) > 0.5
+    return SelfCheck("its other half", found.figures, expected, passed)
 
 
-def _held_out(
-    data: FeatureSet, held_out: FeatureSet, ceiling: SelfCheck, options: Options, radii: Radii
-) -> SelfCheck:
+def _held_out(found: _Found, ceiling: _Found) -> SelfCheck:
     expected = "the floor for samples: less than half the distance of noise, precision above 0.5"
-    found = SelfCheck("held-out pictures", tuple(figures(held_out, data, options, radii)), expected, True)
-    near = found.value("distance") < 0.5 * ceiling.value("distance")
-    return replace(found, passed=near and found.value("precision") > 0.5)
+    passed = found.distance < 0.5 * ceiling.distance and found.precision > 0.5
+    return SelfCheck("held-out pictures", found.figures, expected, passed)
 
 
-def _against_noise(data: FeatureSet, noise: FeatureSet, options: Options, radii: Radii) -> SelfCheck:
-    """The distance must exceed the pictures' own spread from their mean: noise is no part of the set."""
-    expected = "the ceiling: a large distance, precision or recall below 0.1"
-    found = SelfCheck("noise", tuple(figures(noise, data, options, radii)), expected, True)
-    far = found.value("distance") > _NOISE_OF_SPREAD * float(np.trace(data.gaussian.covariance))
-    return replace(found, passed=far and min(found.value("precision"), found.value("recall")) < 0.1)
+def _noise(found: _Found, floor: _Found) -> SelfCheck:
+    expected = "the ceiling: more than twice the distance of the halves, precision or recall below 0.1"
+    passed = found.distance > 2 * floor.distance and min(found.precision, found.recall) < 0.1
+    return SelfCheck("noise", found.figures, expected, passed)
 
 
-def _single_class(data: FeatureSet, options: Options, radii: Radii) -> SelfCheck | None:
+def _single_class(data: FeatureSet, options: MetricOptions | None, radii: torch.Tensor | None) -> SelfCheck | None:
     """Against as many pictures of all classes, so that the bias of few pictures is the same on both sides."""
     if data.labels is None:
         return None
@@ -128,9 +135,9 @@ def _single_class(data: FeatureSet, options: Options, radii: Radii) -> SelfCheck
     label = int(labels[counts.argmax()])
     rows = np.flatnonzero(data.labels == label)
     mixed = frechet_distance(data.part(np.sort(_shuffled(data)[: len(rows)])).gaussian, data.gaussian)
+    found = _Found(tuple(figures(data.part(rows), data, options, radii)))
     expected = f"a ceiling: further than as many pictures of all classes ({mixed:.4g})"
-    found = SelfCheck(f"its class {label}", tuple(figures(data.part(rows), data, options, radii)), expected, True)
-    return replace(found, passed=found.value("distance") > mixed)
+    return SelfCheck(f"its class {label}", found.figures, expected, found.distance > mixed)
 
 
 def _shuffled(data: FeatureSet) -> np.ndarray:

@@ -24,25 +24,44 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
+def neighbour_radii(
+    rows: Rows, neighbours: int = 3, chunk: int = 2048, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Squared distance of each row to its k-th nearest other row, float64 [N]. Raises `DataError` with too few rows."""
+    _check_count(rows, neighbours, "set")
+    return _Blocks(_mean(rows, chunk), chunk, torch.device(device)).radii(rows, neighbours)
+
+
 def precision_recall(
-    real: Rows, samples: Rows, neighbours: int = 3, chunk: int = 2048, device: str | torch.device = "cpu"
+    real: Rows,
+    samples: Rows,
+    neighbours: int = 3,
+    chunk: int = 2048,
+    device: str | torch.device = "cpu",
+    real_radii: torch.Tensor | None = None,
 ) -> PrecisionRecall:
     """Of feature rows [N, D] and [M, D]: each set's manifold is the union of balls around its rows.
 
     A ball reaches to the row's `neighbours`-th nearest other row (equation 1 of the paper, k = 3 in its section 3), and
     what lies at exactly that distance is inside. Distances are float64, in blocks of `chunk` x `chunk`, so memory does
-    not grow with N x M. Raises `DataError` where a set has no `neighbours` other rows.
+    not grow with N x M. `real_radii`: what `neighbour_radii` gave for the real rows, where it was computed before (for
+    50,000 real pictures it is most of the work). Raises `DataError` where a set has no `neighbours` other rows.
     """
-    for name, rows in (("data set", real), ("set of samples", samples)):
-        if len(rows) <= neighbours:
-            raise DataError(
-                f"the {name} has {len(rows)} picture(s), too few for precision and recall with k = {neighbours}",
-                f"Give at least {neighbours + 1} pictures",
-            )
+    _check_count(real, neighbours, "data set")
+    _check_count(samples, neighbours, "set of samples")
     blocks = _Blocks(_mean(real, chunk), chunk, torch.device(device))
-    real_radii, sample_radii = blocks.radii(real, neighbours), blocks.radii(samples, neighbours)
+    real_radii = blocks.radii(real, neighbours) if real_radii is None else real_radii
+    sample_radii = blocks.radii(samples, neighbours)
     inside_real, inside_samples = blocks.inside(samples, sample_radii, real, real_radii)
     return PrecisionRecall(inside_real.double().mean().item(), inside_samples.double().mean().item())
+
+
+def _check_count(rows: Rows, neighbours: int, name: str) -> None:
+    if len(rows) <= neighbours:
+        raise DataError(
+            f"the {name} has {len(rows)} picture(s), too few for precision and recall with k = {neighbours}",
+            f"Give at least {neighbours + 1} pictures",
+        )
 
 
 def _mean(rows: Rows, chunk: int) -> npt.NDArray[np.float64]:
