@@ -1,6 +1,8 @@
 """Features of sets of pictures: one pass, files, cache."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,19 @@ def test_the_cache_answers_for_content_extractor_and_size(folder, tmp_path):
     cache.features(open_source(copy), extractor, (12, 12))
     assert extractor.seen == 3 * 13
     assert len(list((tmp_path / "cache").iterdir())) == 4  # and nothing temporary
+
+
+def test_a_saved_dataset_is_known_by_its_content(tmp_path):
+    sample = Path(__file__).parents[1] / "pictures" / "data" / "saved_dataset"
+    cache, extractor = FeatureCache(tmp_path / "cache"), Counting()
+    found = cache.features(open_source(sample / "train"), extractor)
+    assert found.labels.tolist() == [2, 1, 0] * 3
+    np.testing.assert_array_equal(found.features[:3], [[0, 0, 200], [0, 200, 0], [200, 0, 0]])
+    copy = shutil.copytree(sample / "train", tmp_path / "copy")
+    assert len(cache.features(open_source(copy), extractor)) == 9
+    assert extractor.seen == 9
+    assert len(cache.features(open_source(sample / "test"), extractor)) == 3
+    assert extractor.seen == 12
 
 
 def test_a_damaged_entry_is_made_again_and_a_failed_one_leaves_nothing(folder, tmp_path):

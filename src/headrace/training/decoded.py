@@ -91,7 +91,7 @@ def check_corrupt(name: str, skipped: Collection[str], total: int, most: float) 
     if len(skipped) <= most * total:
         return
     first = "; ".join(islice(skipped, _NAMED)) + ("; ..." if len(skipped) > _NAMED else "")
-    problem = f"{name}: more than {most:.3g} of {total} pictures are corrupt, {len(skipped)} so far: {first}"
+    problem = f"{name}: more than {most:.1%} of {total} pictures are corrupt, {len(skipped)} so far: {first}"
     raise DataError(problem, "Mend the data set, or put up with it: data.max_corrupt is a fraction of the set")
 
 
@@ -133,7 +133,7 @@ def _open(folder: Path, rows: Sequence[Row]) -> Decoded | None:
     """What lies in `folder`, None where it is not there, damaged, or not of these rows."""
     try:
         skipped = {int(key): str(reason) for key, reason in json.loads((folder / _SKIPPED).read_text("utf-8")).items()}
-        pixels = np.load(folder / _PIXELS, mmap_mode="c")
+        pixels = np.lib.format.open_memmap(folder / _PIXELS, mode="c")
     except (OSError, ValueError, AttributeError):
         return None
     kept = tuple(row for number, row in enumerate(rows) if number not in skipped)
