@@ -4,6 +4,8 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from headrace.engine import Engine
 from headrace.evaluation.cost import count_macs, measure_cost
@@ -46,6 +48,46 @@ def test_the_cifar10_network_of_ddpm_has_its_published_cost():
     assert cost.macs_attention_a_row == 2 * 256 * (5 * 256**2 + 16**2)
     assert cost.network_rows == 10
     assert cost.macs_a_picture == 10 * cost.macs_a_row
+
+
+def modules_macs(module, run):
+    """Operations of convolutions and linear layers from the shapes that pass through them, as profilers count them."""
+    counted = []
+
+    def count(layer, inputs, output):
+        fan_in = layer.weight[0].numel() if isinstance(layer, nn.Conv2d) else layer.in_features
+        counted.append(output.numel() * fan_in)
+
+    hooks = [
+        layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddpm-classes", "sd1"])
+def test_agrees_with_counting_layer_by_layer_and_with_torchs_counter(tiny_model, kind):
+    engine = Engine.from_pretrained(tiny_model(kind))
+    pipeline = engine.pipeline
+    fields = {"sd1": {"prompt": "a", "guidance_scale": 1.0}, "ddpm-classes": {"class_label": 1}}.get(kind, {})
+    request = Request(steps=2, **fields)
+    cost = measure_cost(pipeline, request, engine.plan(request))
+    assert cost.parameters == pipeline.network.num_parameters()
+    shape = pipeline.latent_shape(*pipeline.size(request))
+    inputs = {"sample": torch.zeros(1, *shape), "timestep": torch.tensor([5.0])}
+    inputs |= {name: tensor[None] for name, tensor in pipeline.encode([request])[0].positive.items()}
+
+    def run():
+        pipeline.network(**inputs)
+
+    assert cost.macs_a_row - cost.macs_attention_a_row == modules_macs(pipeline.network, run)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        run()
+    assert cost.macs_a_row == counter.get_total_flops() // 2
 
 
 def test_guidance_doubles_the_rows_and_the_decoder_is_counted(tiny_model):

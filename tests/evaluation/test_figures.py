@@ -7,16 +7,17 @@ import pytest
 
 from headrace.errors import DataError
 from headrace.evaluation.cache import FeatureCache, features_once
-from headrace.evaluation.evaluate import Evaluation, first_size
+from headrace.evaluation.evaluate import Evaluation
 from headrace.evaluation.extractors.colour_gradients import ColourGradients
 from headrace.evaluation.feature_set import FeatureSet
 from headrace.evaluation.figures import MetricOptions, figures, warnings
 from headrace.evaluation.metrics.class_score import ClassScore
-from headrace.evaluation.metrics.gaussian import Gaussian
+from headrace.evaluation.metrics.gaussian import Gaussian, frechet_distance
 from headrace.evaluation.self_check import NoiseSource, self_checks
+from headrace.evaluation.sizes import first_size
 from headrace.pictures.folder import FileSource
 from headrace.pictures.source import open_source
-from picture_folders import write_folder, write_parquet
+from picture_folders import disc, write_folder, write_parquet
 
 FEW = MetricOptions(subsets=3, subset_size=20)
 
@@ -79,6 +80,46 @@ def test_self_checks_of_pictures_pass_and_name_what_they_compare(labelled):
     assert distance["its other half"] < distance["its class 0"] < distance["noise"]
 
 
+def test_held_out_pictures_are_the_floor_and_others_are_not(labelled, tmp_path):
+    data = features_once(labelled, ColourGradients())
+    noise = features_once(NoiseSource(30, (24, 24)), ColourGradients())
+    more = features_once(open_source(write_folder(tmp_path / "more", 60, first=1000)), ColourGradients())
+    [held_out] = [one for one in self_checks(data, noise, more) if one.against == "held-out pictures"]
+    assert held_out.passed
+    assert (held_out.figures[0].samples, held_out.figures[0].references) == (60, 90)
+    assert held_out.figures[0].value == pytest.approx(frechet_distance(more.gaussian, data.gaussian))
+    [wrong] = [one for one in self_checks(data, noise, noise) if one.against == "held-out pictures"]
+    assert not wrong.passed
+
+
+def test_several_sets_of_samples_compute_the_data_set_once_and_say_the_same_each(tmp_path, labelled):
+    seen = []
+    evaluation = Evaluation(labelled, [_Sized(seen)], FeatureCache(tmp_path / "cache"), FEW)
+    samples = open_source(write_folder(tmp_path / "samples", 20, first=500))
+    first, others = evaluation.measure(samples), len(seen)
+    assert evaluation.measure(samples).figures == first.figures
+    assert len(seen) == others + 1  # one batch of samples, none of the data set
+    alone = Evaluation(labelled, [ColourGradients()], FeatureCache(tmp_path / "other"), FEW)
+    assert alone.measure(samples).figures == first.figures
+
+
+def test_a_damaged_cache_is_told_and_sizes_that_differ_are(tmp_path, labelled):
+    folder = write_folder(tmp_path / "samples", 20, first=500)
+    Evaluation(labelled, [ColourGradients()], FeatureCache(tmp_path / "cache"), FEW).measure(open_source(folder))
+    [entry] = (tmp_path / "cache").iterdir()
+    (entry / "features.npy").write_bytes(b"cut")
+    disc(700, side=40).save(folder / "9999.png")
+    found = Evaluation(labelled, [ColourGradients()], FeatureCache(tmp_path / "cache"), FEW).measure(
+        open_source(folder)
+    )
+    assert any(str(entry) in text and "computed again" in text for text in found.warnings)
+    assert any("1 of 21 samples are not 24 x 24" in text for text in found.warnings)
+    again = Evaluation(labelled, [ColourGradients()], FeatureCache(tmp_path / "cache"), FEW).measure(
+        open_source(folder)
+    )
+    assert not any("computed again" in text for text in again.warnings)
+
+
 def test_a_self_check_fails_where_noise_is_as_good_as_the_data(labelled):
     data = features_once(labelled, ColourGradients())
     checks = {one.against: one.passed for one in self_checks(data, data.part(np.arange(0, 90, 3)))}
@@ -108,6 +149,7 @@ def test_an_evaluation_brings_both_sets_to_the_size_of_the_samples(tmp_path, lab
     assert (found.data_pictures, found.figures[0].samples, found.figures[0].references) == (90, 20, 90)
     assert len(found.data_digest) == 64
     assert any("20 samples are fewer" in text for text in found.warnings)
+    assert any("from 24 x 24 (the first) to the samples' 16 x 16" in text for text in found.warnings)
 
 
 class _Sized(ColourGradients):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,55 @@ def test_agrees_with_torchmetrics_on_fixed_features(count, dimension):
     first, second = correlated(count, dimension, 1), correlated(count + 30, dimension, 2, shift=0.3)
     ours = frechet_distance(Gaussian.of(first), Gaussian.of(second))
     assert ours == pytest.approx(torchmetrics_fid(first, second), rel=1e-9)
+
+
+def heusel(first, second):
+    """The distance as it was first implemented: scipy's root of the product, real part."""
+    c1, c2 = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    root = scipy.linalg.sqrtm(c1 @ c2).real
+    return float(((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * root))
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_agrees_with_the_first_implementation(offset):
+    first, second = correlated(300, 20, 5, shift=offset), correlated(200, 20, 6, shift=offset + 0.5)
+    ours = frechet_distance(Gaussian.of(first, chunk=64), Gaussian.of(second, chunk=7))
+    assert ours == pytest.approx(heusel(first, second), rel=1e-8)
+    assert frechet_distance(Gaussian.of(second), Gaussian.of(first)) == pytest.approx(ours, rel=1e-10)
+
+
+def test_degenerate_covariances():
+    """Constant features, one direction only, and fewer pictures than dimensions, where a matrix root is hard to find.
+
+    In one direction u the traces are variances: (s1 - s2)^2 for the same u, s1^2 + s2^2 for orthogonal ones.
+    """
+    constant = np.tile(np.arange(5.0), (9, 1))
+    assert frechet_distance(Gaussian.of(constant), Gaussian.of(constant + 1.0)) == pytest.approx(5.0, rel=1e-12)
+    values = np.random.default_rng(7).normal(size=50)
+    deviation = values.std(ddof=1)
+    along, across = np.outer(values, [1.0, 0, 0]), np.outer(values, [0, 2.0, 0])
+    shift = (values.mean() ** 2) * (1 + 4)
+    orthogonal = deviation**2 * (1 + 4) + shift
+    assert frechet_distance(Gaussian.of(along), Gaussian.of(across)) == pytest.approx(orthogonal, rel=1e-12)
+    same = (deviation * 2) ** 2 + (2 * values.mean()) ** 2
+    assert frechet_distance(Gaussian.of(along), Gaussian.of(3 * along)) == pytest.approx(same, rel=1e-12)
+    few, other = correlated(10, 30, 8), correlated(12, 30, 9)
+    product = np.linalg.eigvals(np.cov(few, rowvar=False) @ np.cov(other, rowvar=False))
+    traces = np.trace(np.cov(few, rowvar=False)) + np.trace(np.cov(other, rowvar=False))
+    expected = ((few.mean(0) - other.mean(0)) ** 2).sum() + traces - 2 * np.sqrt(product.real.clip(0)).sum()
+    assert frechet_distance(Gaussian.of(few), Gaussian.of(other)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_few_pictures_bias_it_upwards():
+    """Both sets from one distribution: the true distance is 0, and 40 pictures in 30 dimensions are far from it."""
+    found = [
+        frechet_distance(Gaussian.of(correlated_like(n, 1)), Gaussian.of(correlated_like(n, 2))) for n in (40, 4000)
+    ]
+    assert found[0] > 10 * found[1] > 0
+
+
+def correlated_like(count, seed):
+    return np.random.default_rng(seed).normal(size=(count, 30))
 
 
 def test_agrees_with_the_closed_form_of_commuting_covariances():

@@ -9,33 +9,38 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from headrace.cli.evaluate_display import COST_NAMES, amount, number
+from headrace.cli.evaluate_display import COST_NAMES, amount
 from headrace.evaluation.comparison import Comparison, higher_is_better
 
 # The widths that a table of any number of reports can spare; the others stand in the reports and in the JSON.
+_SHORT = {"network_rows_a_picture": "rows", "macs_a_picture": "MACs", "peak_memory_bytes": "memory"}
 _COSTS = ("images_per_second", "network_rows_a_picture", "macs_a_picture", "parameters", "peak_memory_bytes")
 
 
 def show_comparison(comparison: Comparison, front: Sequence[str] | None = None) -> None:
     """A line for each report, the best of each column bold; `front`: names to be marked with a star."""
     console = Console(highlight=False)
-    table = Table(title=escape(", ".join(comparison.models)))
-    table.add_column("report")
-    cells = [[f"{'* ' if front and name in front else ''}{escape(name)}"] for name in comparison.names]
+    title = ", ".join(comparison.models)
+    single = len({column[1:] for column in comparison.columns if column[1] is not None}) == 1
+    table = Table(
+        title_justify="left", title=escape(f"{title} as {comparison.extractors[0]} sees it" if single else title)
+    )
+    cells = _told_by(comparison, table, front or ())
     for column in comparison.columns:
         arrow = "↑" if higher_is_better(column) else "↓"
-        heading = comparison.title(column).replace("_", " ").replace(" [", "\n[")
+        heading = column[0] if single else comparison.title(column)
+        heading = heading.replace("_", " ").replace(" [", "\n[")
         table.add_column(escape(f"{arrow} {heading}"), justify="right")
         found = [comparison.figure(row, column) for row in range(len(comparison.reports))]
         values = [figure.value for figure in found if figure is not None]
         best = max(values) if higher_is_better(column) else min(values)
         for row, figure in enumerate(found):
-            text = "" if figure is None else number(figure)
+            text = "" if figure is None else f"{figure.value:.4g}"
             cells[row].append(f"[bold]{text}[/]" if figure is not None and figure.value == best else text)
     for key in _COSTS:
         costs = [report.cost.get(key) for report in comparison.reports]
         if len({cost for cost in costs if cost is not None}) > (1 if key == "parameters" else 0):
-            table.add_column(COST_NAMES[key], justify="right")
+            table.add_column(_SHORT.get(key, COST_NAMES[key]), justify="right")
             for row, cost in enumerate(costs):
                 cells[row].append("" if cost is None else amount(key, cost))
     for line in cells:
@@ -45,6 +50,21 @@ def show_comparison(comparison: Comparison, front: Sequence[str] | None = None) 
         console.print("* on the Pareto front of quality and throughput")
     for note in comparison.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def _told_by(comparison: Comparison, table: Table, front: Sequence[str]) -> list[list[str]]:
+    """Heads the columns that say which report a line is, and begins the lines: the model where there are several."""
+    labels = comparison.labels if len(set(comparison.labels)) == len(comparison.labels) else comparison.names
+    several = len(comparison.models) > 1
+    if several:
+        labels = comparison.labels
+        table.add_column("model", no_wrap=True)
+    table.add_column("setting", no_wrap=True)
+    cells = []
+    for name, label, report in zip(comparison.names, labels, comparison.reports, strict=True):
+        star = "* " if name in front else ""
+        cells.append([*([escape(report.name)] if several else []), f"{star}{escape(label)}"])
+    return cells
 
 
 def as_json(comparison: Comparison, front: Sequence[str] | None) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from headrace.cli.evaluate_samples import Samples
-from headrace.evaluation.evaluate import Findings, first_size
+from headrace.evaluation.evaluate import Findings
 from headrace.evaluation.extraction import batches
 from headrace.evaluation.report import Report, shorten
+from headrace.evaluation.sizes import first_size
 from headrace.files import write_file
 from headrace.pictures.entry import PictureSource
 from headrace.pictures.folder import FileSource

@@ -48,6 +48,11 @@ class Comparison:
         return f"{metric} [{extractor}{f' {str(digest)[:8]}' if len(same_name) > 1 else ''}]"
 
     @property
+    def extractors(self) -> tuple[str, ...]:
+        """Names of the extractors that figures were measured with, each once."""
+        return tuple(dict.fromkeys(column[1] for column in self.columns if column[1] is not None))
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of what was evaluated, each once."""
         return tuple(dict.fromkeys(report.name for report in self.reports))

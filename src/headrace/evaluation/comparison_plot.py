@@ -8,6 +8,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, StrMethodFormatter
 
 from headrace.evaluation.comparison import Column, Comparison, best_trades, higher_is_better
 from headrace.files import write_file
@@ -66,13 +67,18 @@ def _model(comparison: Comparison, point: _Point) -> str:
 
 
 def _set_scales(axes: Axes, points: list[_Point]) -> None:
-    for values, set_scale in (
-        ([p.speed for p in points], axes.set_xscale),
-        ([p.value for p in points], axes.set_yscale),
-    ):
+    """Logarithmic where values lie far apart, with plain numbers at the ticks."""
+    for axis, values in ((axes.xaxis, [p.speed for p in points]), (axes.yaxis, [p.value for p in points])):
         if min(values) > 0 and max(values) > _LOGARITHMIC_FROM * min(values):
-            set_scale("log")
+            (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(FuncFormatter(_minor_tick))
     axes.margins(x=0.15, y=0.15)
+
+
+def _minor_tick(value: float, position: int | None) -> str:
+    """2 and 5 of each decade are named; more would run into each other."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _draw_models(axes: Axes, comparison: Comparison, points: list[_Point]) -> None:

@@ -18,11 +18,10 @@ from headrace.evaluation.figures import Figure, MetricOptions, figures, warnings
 from headrace.evaluation.metrics.paired import cosine
 from headrace.evaluation.metrics.precision_recall import neighbour_radii
 from headrace.evaluation.self_check import NoiseSource, SelfCheck, self_checks
-from headrace.pictures.decoding import decode
+from headrace.evaluation.sizes import Size, first_size, size_warnings
 from headrace.pictures.entry import PictureSource
 from headrace.pictures.source import digest
 
-Size = tuple[int, int]
 # Told what is being done, how many pictures of it are done, and how many there are.
 Watch = Callable[[str, int, int], None]
 _MOST_NOISE = 2000
@@ -67,6 +66,7 @@ class Evaluation:
         """
         found = Findings(data_digest=self._digest)
         size = first_size(samples)
+        found.warnings += size_warnings(samples, self._data, size)
         for extractor in self._extractors:
             progress = _progress(watch, f"samples, {extractor.name}", samples)
             of_samples = features_once(samples, extractor, size, progress)
@@ -130,17 +130,6 @@ def _progress(watch: Watch | None, what: str, source: PictureSource) -> Progress
 def add_new(texts: Sequence[str], found: list[str]) -> None:
     """Adds to `found` what it does not hold yet."""
     found += [text for text in dict.fromkeys(texts) if text not in found]
-
-
-def first_size(source: PictureSource) -> Size:
-    """(height, width) of the first picture that can be decoded. Raises `DataError` where none can."""
-    for entry in source.entries():
-        try:
-            pixels = decode(entry)
-        except DataError:
-            continue
-        return pixels.shape[0], pixels.shape[1]
-    raise DataError(f"{source.name} holds no readable picture", "Give other pictures")
 
 
 def clip_score(samples: FeatureSet, clip: Clip) -> list[Figure]:

@@ -95,7 +95,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix in PICKLED:
         raise UnsafeWeightsError(
             f"{path} is pickled, and loading it can run any code",
-            "Where you trust it: save_file(torch.load(path, weights_only=True), 'inception.safetensors') converts it",
+            'Convert it where you trust it: python -c "import torch; from safetensors.torch import save_file; '
+            f"save_file(torch.load('{path.name}', weights_only=True), 'inception.safetensors')\"",
         )
     if not path.is_file():
         raise ModelNotFoundError(f"there are no Inception weights at {str(path)!r}", "Give a .safetensors file")

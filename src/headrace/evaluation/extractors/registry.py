@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from headrace.evaluation.extractors.colour_gradients import ColourGradients
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.extractors.inception import Inception
 from headrace.evaluation.extractors.transformers_folder import Clip, Dino
+
+_SHORT = {"inception": Inception.name, "fid": Inception.name, "dino": Dino.name}
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ def build_extractors(options: ExtractorOptions) -> list[FeatureExtractor]:
 
 
 def _full_name(name: str) -> str:
-    short = {"inception": Inception.name, "fid": Inception.name, "dino": Dino.name}
-    return short.get(name, name)
+    return _SHORT.get(name, name)
 
 
 def _check(name: str, files: dict[str, Path | None], classifiers: dict[str, Path]) -> None:
@@ -56,10 +58,14 @@ def _check(name: str, files: dict[str, Path | None], classifiers: dict[str, Path
             }
             raise HeadraceError(f"the extractor {name!r} needs weights, and none were given", f"Add {option[name]}")
     elif name not in classifiers and name != ColourGradients.name:
-        embedded = f"embedded: {', '.join(embedded_classifiers())}; or the folder of a trained classifier"
+        embedded = embedded_classifiers()
+        known = [ColourGradients.name, *files, *_SHORT, *embedded]
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+        suggestion = f"Did you mean {_full_name(near[0])}? " if near else ""
         raise HeadraceError(
             f"there is no extractor {name!r}",
-            f"There is {ColourGradients.name} (no weights), {', '.join(files)} (each with its files); {embedded}",
+            f"{suggestion}There is {ColourGradients.name} (no weights), {', '.join(files)} (each with its files); "
+            f"embedded: {', '.join(embedded) or 'none'}; or the folder of a trained classifier",
         )
 
 
