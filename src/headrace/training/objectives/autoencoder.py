@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from headrace.errors import RecipeError
 from headrace.evaluation.metrics.paired import psnr
-from headrace.training.pictures import image_grid
+from headrace.pictures.grid import image_grid
 from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
 from headrace.training.objectives.objective import Batch, Losses, Objective

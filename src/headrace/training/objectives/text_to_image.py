@@ -15,7 +15,7 @@ from typing_extensions import override
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import RecipeError
 from headrace.models.pipelines.text import StableDiffusionPipeline as StableDiffusionAdapter
-from headrace.training.pictures import image_grid
+from headrace.pictures.grid import image_grid
 from headrace.request import Request
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
