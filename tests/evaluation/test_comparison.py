@@ -6,9 +6,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure as Canvas
 
 from headrace.errors import DataError
-from headrace.evaluation.comparison import compare_reports, pareto, plotted_column
+from headrace.evaluation.comparison import best_trades, compare_reports, pareto, plotted_column
 from headrace.evaluation.comparison_plot import plot
 from headrace.evaluation.figures import Figure
 from headrace.evaluation.report import Report, read_report
@@ -85,6 +86,71 @@ def test_names_tell_reports_apart():
     )  # fmt: skip
     assert compare_reports([report(), report(steps=20)]).names == ("10 steps", "20 steps")
     assert compare_reports([report(), report()]).names == ("model #1", "model #2")
+
+
+def settings_report(name, solver, steps, speed, value, **more):
+    made = report(name, steps, speed, [distance(value), distance(1 / value, metric="recall")])
+    return made.model_copy(update={"settings": {"solver": solver, "steps": steps, "guidance_scale": 1.0, **more}})
+
+
+def test_reports_that_differ_in_solver_and_steps_are_told_by_both():
+    one = [settings_report("m", *what, 1.0, 2.0) for what in (("ddim", 50), ("ddim", 20), ("ddpm", 1000))]
+    assert compare_reports(one).names == ("ddim 50", "ddim 20", "ddpm 1000")
+    guided = settings_report("m", "ddim", 20, 1.0, 2.0, guidance_scale=4.0)
+    assert compare_reports([one[1], guided]).names == ("guidance 1.0", "guidance 4.0")
+    two = compare_reports([*one, settings_report("other", "ddim", 50, 1.0, 2.0)])
+    assert two.names == ("m, ddim 50", "m, ddim 20", "m, ddpm 1000", "other, ddim 50")
+    assert two.labels == ("ddim 50", "ddim 20", "ddpm 1000", "ddim 50")
+    assert two.models == ("m", "other")
+
+
+def test_other_machines_and_slots_are_noted_where_speeds_were_measured():
+    def on(slots, **machine):
+        made = report(figures=[distance(1.0)], speed=2.0)
+        return made.model_copy(
+            update={"machine": {"device": "cpu", "threads": 2, **machine}, "settings": {"slots": slots}}
+        )
+
+    [note] = compare_reports([on(8), on(8, threads=4)]).notes
+    assert "machines differ" in note
+    assert "threads 2, 4" in note
+    assert "devices cpu, gpu" in compare_reports([on(8), on(8, device="gpu")]).notes[0]
+    assert "processors" in compare_reports([on(8, processor="a"), on(8, processor="b")]).notes[0]
+    [note] = compare_reports([on(8), on(16)]).notes
+    assert "slots" in note
+    untimed = report(figures=[distance(1.0)], device="gpu")
+    assert compare_reports([on(8), untimed, on(8)]).notes == ()
+
+
+def test_failed_pictures_are_noted():
+    whole, broken = settings_report("m", "ddim", 5, 1.0, 2.0), settings_report("m", "ddim", 9, 1.0, 2.0, failed=3)
+    assert compare_reports([whole, broken]).notes == ("pictures failed and are left out of: 9 steps",)
+
+
+def test_models_have_their_colours_and_the_front_crosses_them(tmp_path, monkeypatch):
+    reports = [
+        settings_report(name, solver, steps, speed * faster, value)
+        for name, faster in (("small", 3.0), ("large", 1.0))
+        for solver, steps, speed, value in (
+            ("ddpm", 1000, 0.1, 3.0 * faster**0.1),
+            ("ddim", 20, 4.0, 5.0),
+            ("ddim", 5, 9.0, 30.0),
+        )
+    ]
+    comparison = compare_reports(reports)
+    column = plotted_column(comparison, "frechet_distance [a]")
+    drawn = []
+    monkeypatch.setattr(Canvas, "savefig", lambda canvas, path, **_: (drawn.append(canvas), path.write_text("")))
+    front = plot(comparison, column, tmp_path / "plot.svg")
+    assert front == best_trades(comparison, column) == [
+        "large, ddpm 1000", "small, ddpm 1000", "small, ddim 20", "small, ddim 5",
+    ]  # fmt: skip
+    [axes] = drawn[0].axes
+    points = axes.containers
+    assert [one.get_label() for one in points] == ["small", "large"]
+    assert points[0].lines[0].get_color() != points[1].lines[0].get_color()
+    assert sorted(text.get_text() for text in axes.texts) == sorted(["ddpm 1000", "ddim 20", "ddim 5"] * 2)
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 @given(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 from tiny_extractors import build_clip, build_dino
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from headrace.cli.app import app
 from headrace.cli.pictures import read_settings
 from headrace.errors import DataError, HeadraceError, ModelNotFoundError, OutputError, RequestError
+from headrace.models.pipelines.pixel import PixelPipeline
 from picture_folders import write_folder, write_parquet
 
 
@@ -114,12 +116,30 @@ def test_the_same_requests_in_other_steps_are_pairs(headrace, tiny_model, data, 
     assert 0 < figures["psnr"]["value"] < 60
 
 
+def test_a_picture_that_fails_is_left_out_and_said(headrace, tiny_model, data, tmp_path, monkeypatch):
+    calls = []
+    denoise = PixelPipeline.denoise
+
+    def third_is_bad(self, rows):
+        calls.append(len(rows))
+        return torch.full_like(rows.sample, torch.nan) if len(calls) == 4 else denoise(self, rows)
+
+    monkeypatch.setattr(PixelPipeline, "denoise", third_is_bad)  # the first call counts the cost
+    found = measure(headrace, tiny_model("ddpm"), "--data", data, "-n", 6, "--steps", 1, "--slots", 1)
+    assert found["settings"]["failed"] == 1
+    assert found["figures"][0]["samples"] == 5
+    assert any("1 of 6 pictures failed" in text for text in found["warnings"])
+
+
 def test_self_check(headrace, tmp_path):
     write_parquet(tmp_path / "set.parquet", 60)
     found = measure(headrace, "--self-check", "--data", tmp_path / "set.parquet")
     assert [check["passed"] for check in found["self_checks"]] == [True] * 4
-    table = headrace("evaluate", "--self-check", "--data", tmp_path / "set.parquet")
-    assert table.stdout.count("as expected") == 4
+    more = write_folder(tmp_path / "more", 40, first=500)
+    table = headrace("evaluate", "--self-check", "--data", tmp_path / "set.parquet", "--held-out", more, "-n", 30)
+    assert table.stdout.count("as expected") == 5
+    assert "30 : 60" in table.stdout
+    assert "the floor for samples" in table.stdout
     alike = write_folder(tmp_path / "noise", 40)
     for path in alike.iterdir():
         Image.effect_noise((24, 24), 100).convert("RGB").save(path)
@@ -134,6 +154,8 @@ def test_self_check(headrace, tmp_path):
         (["model"], RequestError, "nothing to compare with"),
         (["--data", "set.parquet"], RequestError, "nothing to evaluate"),
         (["--self-check"], RequestError, "needs a data set"),
+        (["model", "--data", "set.parquet", "--held-out", "set.parquet"], RequestError, "--self-check"),
+        (["set.parquet", "--data", "set.parquet", "--extractor", "inceptoin"], HeadraceError, "mean inception-v3-fid"),
         (["model", "--data", "set.parquet", "-n", "1"], RequestError, "at least 2"),
         (["model", "--data", "set.parquet", "--steps", "0"], RequestError, "steps"),
         (["model", "--data", "set.parquet", "--dtype", "int8"], RequestError, "int8"),
@@ -162,6 +184,10 @@ def test_compare(headrace, tiny_model, data, tmp_path):
     found = json.loads(headrace("compare", "1.json", "3.json", "--json").stdout)
     assert [row["name"] for row in found["reports"]] == ["1 steps", "3 steps"]
     assert all(row["figures"]["frechet_distance [colour-gradients]"] > 0 for row in found["reports"])
+    table = headrace("compare", "1.json", "3.json", "--metric", "kernel_distance")
+    assert "Pareto front: " in table.stdout
+    with pytest.raises(DataError, match="'fid'"):
+        headrace("compare", "1.json", "3.json", "--metric", "fid")
     with pytest.raises(OutputError, match=r"front\.jpg"):
         headrace("compare", "1.json", "3.json", "--plot", "front.jpg")
     with pytest.raises(DataError, match="at least two"):

@@ -1,5 +1,9 @@
 """The FID Inception network and its weights files, with random weights."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -97,6 +101,16 @@ def test_resizing_reads_where_tensorflow_1_does():
     torch.testing.assert_close(resize_as_tensorflow_1(ramp.transpose(2, 3), 6), resized.transpose(2, 3))
     picture = pictures()
     assert torch.equal(resize_as_tensorflow_1(picture[:, :, :20, :20].float(), 20), picture[:, :, :20, :20].float())
+
+
+def test_the_conversion_that_is_told_for_a_pickled_file_works(weights, weights_file, tmp_path):
+    torch.save(weights, tmp_path / "pt_inception.pth")
+    with pytest.raises(UnsafeWeightsError) as told:
+        Inception(tmp_path / "pt_inception.pth")
+    program = re.search(r'python -c "(.*)"', told.value.remedy)[1]
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=200)
+    converted = Inception(tmp_path / "inception.safetensors")
+    torch.testing.assert_close(converted(pictures()).pooled, Inception(weights_file)(pictures()).pooled)
 
 
 def test_files_that_are_not_it_are_refused(weights, tmp_path):
