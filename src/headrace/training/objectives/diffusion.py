@@ -11,12 +11,12 @@ from PIL import Image
 from typing_extensions import override
 
 from headrace.engine import Engine, EngineSettings
-from headrace.errors import DataError, RecipeError
+from headrace.errors import RecipeError
 from headrace.models import solvers
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.latent import LatentDiffusionPipeline
 from headrace.models.pipelines.pixel import PixelPipeline
-from headrace.training.pictures import image_grid
+from headrace.pictures.grid import image_grid
 from headrace.plan.trace import trace
 from headrace.request import Request
 from headrace.training.data import ImageSet
@@ -44,7 +44,9 @@ class DiffusionObjective(DenoisingObjective):
     """
 
     def __init__(self, phase: DiffusionPhase, data: ImageSet, folder: Path) -> None:
-        check_labels(phase, data)
+        if phase.classes is not None:
+            for one in filter(None, (data, data.held_out)):
+                one.class_labels(phase.classes)  # refused now, where there are none or others
         process = build_process(phase.process, latent=phase.space == "latent")
         trace(solvers.build(process.sampler, process.solver), phase.sample_steps)  # refused now, not at the first grid
         super().__init__(build_space(phase, data.images, folder), process)
@@ -145,21 +147,3 @@ def build_unet(phase: DiffusionPhase, shape: Shape) -> UNet2DModel:
             "Leave it at positional",
         )
     return unet
-
-
-def check_labels(phase: DiffusionPhase, data: ImageSet) -> None:
-    """Raises `DataError` where a class-conditional network would not find its classes, or would find others."""
-    if phase.classes is None:
-        return
-    for one in (data, data.held_out):
-        if one is None:
-            continue
-        if one.labels is None:
-            raise DataError("the data set has no class labels", "Set data.label_column, or train without classes")
-        wrong = (one.labels < 0) | (one.labels >= phase.classes)
-        if wrong.any():
-            row = int(wrong.nonzero()[0])
-            raise DataError(
-                f"picture {row} has the class label {int(one.labels[row])}, and the recipe has {phase.classes} classes",
-                "Set `classes` to the largest label plus one, or mend the labels",
-            )
