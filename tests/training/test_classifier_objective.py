@@ -1,5 +1,6 @@
 """The classifier objective: it learns, its folder is a feature extractor, and bad data is named before any work."""
 
+import copy
 import csv
 import shutil
 
@@ -10,9 +11,9 @@ import pytest
 import tiny_recipes
 import torch
 
-from headrace.errors import DataError, RecipeError
+from headrace.errors import DataError, RecipeError, TrainingError
 from headrace.evaluation.extractors.classifier import ClassifierFeatures, load_classifier
-from headrace.training.augmentation import shifted
+from headrace.training.augmentation import cut_out, shifted
 from headrace.training.data import load_images
 from headrace.training.objectives.classifier import ClassifierObjective, logits_of, measure_statistics
 from headrace.training.recipe import parse_recipe
@@ -39,10 +40,10 @@ def values(tmp_path):
 
 
 @pytest.fixture
-def objective(values):
+def objective(values, tmp_path):
     recipe = parse_recipe(values)
     torch.manual_seed(0)
-    return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+    return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data), tmp_path / "model")
 
 
 def rows(folder):
@@ -81,7 +82,7 @@ def test_a_resumed_run_has_the_same_losses_and_the_same_weights(values, tmp_path
 def test_labels_that_are_missing_or_name_no_class(values, tmp_path):
     def build(**data):
         recipe = parse_recipe({**values, "data": values["data"] | data})
-        return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+        return ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data), tmp_path)
 
     bare = str(tiny_recipes.write_parquet(tmp_path / "bare.parquet"))
     with pytest.raises(DataError, match="no class labels"):
@@ -96,11 +97,11 @@ def test_labels_that_are_missing_or_name_no_class(values, tmp_path):
         build(held_out=None)
 
 
-def test_a_network_with_more_stages_than_the_pictures_bear(values):
+def test_a_network_with_more_stages_than_the_pictures_bear(values, tmp_path):
     values["phases"]["classifier"]["widths"] = [8] * 5
     recipe = parse_recipe(values)
     with pytest.raises(RecipeError, match="5 stages leave nothing of 16 pixels"):
-        ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+        ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data), tmp_path)
 
 
 def test_pictures_are_shifted_over_their_mirrored_edge_and_mirrored():
@@ -111,6 +112,32 @@ def test_pictures_are_shifted_over_their_mirrored_edge_and_mirrored():
     assert torch.equal(moved[0], images[0])
     assert np.array_equal(moved[1], padded[1, :, 4:10, 1:6])
     assert np.array_equal(moved[2], padded[2, :, 0:6, 4:9][:, :, ::-1])
+
+
+def test_a_square_is_cut_out_as_far_as_it_lies_inside():
+    images = torch.ones(2, 3, 8, 8)
+    cut = cut_out(images, torch.tensor([[4, 4], [0, 7]]), 4, torch.full((1, 3, 1, 1), 0.5))
+    expected = images.clone()
+    expected[0, :, 2:6, 2:6] = 0.5
+    expected[1, :, :2, 5:] = 0.5
+    assert torch.equal(cut, expected)
+
+
+def test_a_phase_continues_what_an_earlier_one_exported(values, tmp_path):
+    phases, first = values["phases"], values["phases"]["classifier"]
+    phases["second"] = {**first, "continued": True, "cutout": 4, "loop": first["loop"] | {"steps": 2}}
+    with pytest.raises(TrainingError, match="no classifier stands"):
+        train(parse_recipe(values), RunOptions(out=tmp_path / "run", phase="second"))
+    train(parse_recipe(values), RunOptions(out=tmp_path / "run", phase="classifier"))
+    before = load_classifier(tmp_path / "run" / "shapes")
+    train(parse_recipe(values), RunOptions(out=tmp_path / "run", phase="second"))
+    after = load_classifier(tmp_path / "run" / "shapes")
+    assert torch.equal(before.stem.weight, after.stem.weight)
+    change = (before.head.weight - after.head.weight).abs().max()
+    assert 0 < change < 0.1  # two steps from there, not a network of its own
+    phases["second"]["widths"] = [8, 8]
+    with pytest.raises(TrainingError, match="another than the recipe's"):
+        train(parse_recipe(values), RunOptions(out=tmp_path / "run", phase="second"))
 
 
 def test_whitened_patches_are_uncorrelated_and_of_unit_deviation():
@@ -133,6 +160,24 @@ def test_statistics_are_those_of_the_pictures(objective):
     torch.testing.assert_close(logits_of(classifier, images), expected, rtol=1e-2, atol=1e-2)
 
 
+def test_a_data_set_in_the_order_of_its_classes_is_judged_like_any_other(values, tmp_path):
+    order = (0, 3, 1, 4, 2, 5)  # parts of the sorted set hold one class each
+    images = [tiny_recipes.encoded(tiny_recipes.pictures()[row]) for row in order for _ in range(130)]
+    pq.write_table(pa.table({"image": images, "label": [0] * 260 + [1] * 260 + [2] * 260}), tmp_path / "sorted.parquet")
+    recipe = parse_recipe({**values, "data": values["data"] | {"path": str(tmp_path / "sorted.parquet")}})
+    torch.manual_seed(0)
+    data = load_images(recipe.data)
+    objective = ClassifierObjective(recipe.phases["classifier"], data, tmp_path)
+    right, wrong = copy.deepcopy(objective.classifier), copy.deepcopy(objective.classifier)
+    measure_statistics(right, torch.cat([data.images[start::130] for start in range(130)]))
+    measure_statistics(wrong, data.images)
+    objective.export(tmp_path)
+    found, good, bad = (
+        logits_of(network, data.held_out.images) for network in (load_classifier(tmp_path / "classifier"), right, wrong)
+    )
+    assert (found - good).abs().max() < 0.2 * (bad - good).abs().max()
+
+
 def test_judging_leaves_the_network_alone_and_follows_its_weights(objective):
     before = {name: tensor.clone() for name, tensor in objective.classifier.state_dict().items()}
     first = objective.scores()["held_out_accuracy"]
@@ -146,13 +191,13 @@ def test_judging_leaves_the_network_alone_and_follows_its_weights(objective):
     assert shown.height > 32  # four pictures are wrong: a row of tiles
 
 
-def test_draws_are_within_the_shift_and_follow_the_recipe(values, objective):
+def test_draws_are_within_the_shift_and_follow_the_recipe(values, objective, tmp_path):
     drawn = objective.draws(500, torch.Generator().manual_seed(0))
     assert set(drawn["moves"].unique().tolist()) == {-2, -1, 0, 1, 2}
     assert 0.4 < drawn["mirrored"].float().mean() < 0.6
     values["phases"]["classifier"] |= {"flip": False, "translate": 0}
     recipe = parse_recipe(values)
-    still = ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data))
+    still = ClassifierObjective(recipe.phases["classifier"], load_images(recipe.data), tmp_path)
     drawn = still.draws(50, torch.Generator().manual_seed(0))
     assert not drawn["mirrored"].any()
     assert not drawn["moves"].any()

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from headrace.errors import DataError, RecipeError
-from headrace.evaluation.extractors.classifier import save_classifier
+from headrace.errors import DataError, RecipeError, TrainingError
+from headrace.evaluation.extractors.classifier import load_classifier, save_classifier
 from headrace.evaluation.extractors.classifier_network import PATCH, Classifier, ClassifierConfig
 from headrace.pictures.grid import image_grid
-from headrace.training.augmentation import shifted
+from headrace.training.augmentation import cut_out, shifted
 from headrace.training.captioned import captioned
 from headrace.training.data import ImageSet
 from headrace.training.objectives.autoencoder import spread
@@ -51,7 +51,7 @@ class ClassifierObjective(Objective):
     accumulated gradient, a step is not quite that of one process with the whole of it.)
     """
 
-    def __init__(self, phase: ClassifierPhase, data: ImageSet) -> None:
+    def __init__(self, phase: ClassifierPhase, data: ImageSet, folder: Path) -> None:
         super().__init__()
         self.phase = phase
         self.data = data
@@ -60,7 +60,8 @@ class ClassifierObjective(Objective):
             raise DataError("a classifier is scored on held-out pictures, and none are given", "Add data.held_out=FILE")
         self.held_out = data.held_out.images
         self.held_out_labels = data.held_out.class_labels(len(phase.classes))
-        self.classifier = build_classifier(phase, data.images)
+        fresh = build_classifier(phase, data.images)
+        self.classifier = continue_classifier(fresh, folder / "classifier") if phase.continued else fresh
         self._judged: _Judged | None = None
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -69,16 +70,19 @@ class ClassifierObjective(Objective):
         return {"images": self.data.images[indices].to(device), "labels": self.labels[indices].to(device)}
 
     def draws(self, count: int, generator: torch.Generator) -> Batch:
-        """`moves`: int64 [B, 2], rows and columns of the shift; `mirrored`: bool [B]."""
+        """`moves`: int64 [B, 2], of the shift; `mirrored`: bool [B]; `centres`: int64 [B, 2], of the cut."""
         device, shift = generator.device, self.phase.translate
         moves = torch.randint(-shift, shift + 1, (count, 2), generator=generator, device=device)
         mirrored = torch.rand(count, generator=generator, device=device) < (0.5 if self.phase.flip else 0.0)
-        return {"moves": moves, "mirrored": mirrored}
+        centres = torch.randint(self.classifier.config.size, (count, 2), generator=generator, device=device)
+        return {"moves": moves, "mirrored": mirrored, "centres": centres}
 
     def forward(self, batch: Batch) -> Losses:
         """`loss`: cross entropy with smoothed labels; `accuracy`: of this batch, in training mode."""
-        images = shifted(batch["images"], batch["moves"], batch["mirrored"], self.phase.translate)
-        logits = self.classifier(images.float() / 255).float()
+        images = shifted(batch["images"], batch["moves"], batch["mirrored"], self.phase.translate).float() / 255
+        if self.phase.cutout:
+            images = cut_out(images, batch["centres"], self.phase.cutout, self.classifier.mean)
+        logits = self.classifier(images).float()
         loss = cross_entropy(logits, batch["labels"], label_smoothing=self.phase.label_smoothing)
         return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch["labels"]).float().mean()}
 
@@ -116,7 +120,7 @@ class ClassifierObjective(Objective):
         if self._judged is None or not all(map(torch.equal, self._judged.parameters, now)):
             parameters = [parameter.detach().clone() for parameter in now]
             finished = copy.deepcopy(self.classifier)
-            measure_statistics(finished, spread(self.data.images, _MEASURED))
+            measure_statistics(finished, shuffled(self.data.images, _MEASURED))
             for tensor in finished.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.copy_(tensor.half())
@@ -151,9 +155,29 @@ def build_classifier(phase: ClassifierPhase, images: torch.Tensor) -> Classifier
     return classifier
 
 
+def continue_classifier(fresh: Classifier, folder: Path) -> Classifier:
+    """The classifier that an earlier phase exported, to be trained on. Raises `TrainingError` where it is another."""
+    if not (folder / "config.json").exists():
+        raise TrainingError(f"no classifier stands in {str(folder)!r}", "Run the classifier's first phase first")
+    found = load_classifier(folder)
+    if found.config.model_copy(update={"accuracy": None}) != fresh.config:
+        raise TrainingError(f"the classifier in {str(folder)!r} is another than the recipe's", "Use another --out")
+    for name, parameter in found.named_parameters():
+        parameter.requires_grad_(name != "stem.weight")
+    return found
+
+
+def shuffled(images: torch.Tensor, count: int) -> torch.Tensor:
+    """At most `count` of N items, always the same ones, in no order: data sets are often sorted by class."""
+    return images[np.random.default_rng(0).permutation(len(images))[:count]]
+
+
 @torch.no_grad()
 def measure_statistics(classifier: Classifier, images: torch.Tensor) -> None:
-    """Set the running statistics of the batch norms to the mean over parts of uint8 pictures [N, 3, H, W]."""
+    """Set the running statistics of the batch norms to the mean over parts of uint8 pictures [N, 3, H, W].
+
+    Each part must be a fair sample: variances within parts do not see what differs between them.
+    """
     norms = [module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

@@ -20,4 +20,6 @@ class ClassifierPhase(Table):
     widths: tuple[int, ...] = Field((64, 128, 256), min_length=1, strict=False, description="channels of each stage")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="part of the target spread evenly over the classes")
     flip: bool = Field(True, description="mirror half of the pictures")
+    cutout: int = Field(0, ge=0, description="side of a square blanked somewhere, pixels (arXiv:1708.04552)")
+    continued: bool = Field(False, description="start from the classifier that an earlier phase exported")
     translate: int = Field(2, ge=0, le=16, description="largest shift in pixels each way, the edge mirrored")
