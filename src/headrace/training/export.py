@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ def is_complete(model: Path) -> bool:
     return not _missing(model)
 
 
-def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.float16) -> int:
+def export_pipeline(
+    model: Path, destination: Path, dtype: torch.dtype = torch.float16, record: Mapping[str, Any] | None = None
+) -> int:
     """The working folder's float32 components as one diffusers folder; its size in bytes.
 
     A `DDPMPipeline` where the network denoises pixels, an `LDMPipeline` where it denoises latents without text, else a
     `StableDiffusionPipeline`. Raises `TrainingError` when a component is missing. A model card that stands in the
-    destination is kept.
+    destination is kept. `record`: what is written beside it as training.json.
     """
     missing = _missing(model)
     if missing:
@@ -50,6 +53,8 @@ def export_pipeline(model: Path, destination: Path, dtype: torch.dtype = torch.f
         _tidy_configs(path)
         if text is not None:
             (path / "README.md").write_text(text, encoding="utf-8")
+        if record is not None:
+            (path / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     write_folder(destination, write)
     return folder_bytes(destination)

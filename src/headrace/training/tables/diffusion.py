@@ -17,7 +17,9 @@ class DiffusionPhase(Table):
     objective: Literal["diffusion"]
     loop: LoopTable
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DModel")
-    process: ProcessTable = Field(default_factory=VariancePreservingTable, description="noise, target and weights")
+    process: ProcessTable = Field(
+        default_factory=lambda: VariancePreservingTable.model_validate({}), description="noise, target and weights"
+    )
     space: Literal["pixel", "latent"] = Field("pixel", description="latent: of a frozen autoencoder")
     autoencoder: str | None = Field(
         None, description="model folder with the autoencoder of latents; none: that of an earlier phase"

@@ -18,7 +18,9 @@ class TextToImagePhase(Table):
     loop: LoopTable
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DConditionModel")
     text_encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of transformers' CLIPTextConfig")
-    process: ProcessTable = Field(default_factory=VariancePreservingTable, description="noise, target and weights")
+    process: ProcessTable = Field(
+        default_factory=lambda: VariancePreservingTable.model_validate({}), description="noise, target and weights"
+    )
     vocabulary: int = Field(2048, ge=520, description="entries of the tokenizer, at most")
     max_tokens: int = Field(32, ge=4, le=77, description="length that captions are padded to")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="fraction of captions replaced by the empty one")
