@@ -142,12 +142,14 @@ def test_a_phase_continues_what_an_earlier_one_exported(values, tmp_path):
 
 def test_whitened_patches_are_uncorrelated_and_of_unit_deviation():
     torch.manual_seed(0)
-    mixing = torch.eye(3) + 0.5
+    mixing = 10 * (torch.eye(3) + 0.5)
     pictures = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(50, 3, 12, 12))
     filters = whitening_filters(pictures, 2)
     outputs = torch.nn.functional.conv2d(pictures, filters).transpose(0, 1).flatten(1)
     assert torch.equal(filters[:12], -filters[12:])
     assert torch.allclose(outputs[:12] @ outputs[:12].T / outputs.shape[1], torch.eye(12), atol=0.02)
+    faint = torch.nn.functional.conv2d(pictures / 1000, whitening_filters(pictures / 1000, 2))
+    assert faint.std() < 0.2  # noise is not made as large as a signal
 
 
 def test_statistics_are_those_of_the_pictures(objective):
