@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 _FLOOR = 5e-2
-"""Added to the variances, of pictures with unit deviation, so that noise is not made as large as a signal: six of twelve
-directions vary by less than 0.006 where a JPEG file keeps colours at half the resolution. (The paper has 5e-4, for
-pictures that were never compressed.)"""
+"""Added to the variances, of pictures with unit deviation, so that noise is not made as large as a signal.
+
+Six of twelve directions vary by less than 0.006 where a JPEG file keeps colours at half the resolution. (The paper has
+5e-4, for pictures that were never compressed.)"""
 
 
 def whitening_filters(pictures: torch.Tensor, side: int) -> torch.Tensor:
