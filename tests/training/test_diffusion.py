@@ -178,6 +178,13 @@ def test_the_phases_of_a_latent_model_make_a_folder_that_the_engine_loads(labell
     one = recipe(labelled, space="latent", classes=3, process=PROCESSES["edm"])
     folder = train(one, RunOptions(out=tmp_path / "run"))
     assert folder == tmp_path / "run" / "tiny"
+    record = json.loads((folder / "training.json").read_text())
+    phase = record["phases"]["diffusion"]
+    assert (phase["steps"], phase["images_seen"]) == (8, 16)
+    assert 0 < phase["last_figures"]["loss"] < 5
+    assert list(record["phases"]) == ["autoencoder", "diffusion"]
+    assert record["recipe"]["phases"]["diffusion"]["process"]["log_sigma_mean"] == -1.2
+    assert record["recipe"]["data"]["path"] == "labelled.parquet"  # not where it lay on this machine
     [result] = Engine.from_pretrained(folder).generate([Request(class_label=2, steps=3)])
     assert result.pixels.shape == (16, 16, 3)
 

@@ -4,7 +4,7 @@ import pytest
 import tiny_recipes
 
 from headrace.errors import RecipeError
-from headrace.training.recipe import load_recipe
+from headrace.training.recipe import load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("emoji*.toml"))
 
@@ -42,6 +42,9 @@ def test_overrides_replace_values_of_any_type(toml):
         ("phases.diffusion.loop.steps='many'", ["phases.diffusion.loop.steps", "many"]),
         ("phases.diffusion.loop.learning_rate=-1", ["learning_rate", "-1"]),
         ("phases.diffusion.objective=gan", ["phases.diffusion", "gan"]),
+        ("phases.diffusion.process.kind=ddpm", ["phases.diffusion.process.kind", "'ddpm'", "flow-matching"]),
+        ("phases.diffusion.process.min_snr_gama=1.0", ["phases.diffusion.process.min_snr_gama", "'min_snr_gamma'"]),
+        ("phases.diffusion.process.solver=3", ["phases.diffusion.process.solver = 3"]),
         ("phases.new.objective=autoencoder", ["phases.new.loop", "missing"]),
         ("seed.deep=1", ["seed.deep", "not a table"]),
         ("steps", ["'steps'", "key.subkey=value"]),
@@ -51,6 +54,13 @@ def test_a_bad_key_or_value_is_named(toml, override, words):
     with pytest.raises(RecipeError) as caught:
         load_recipe(toml, [override])
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_process_must_say_which_it_is(parquet):
+    values = tiny_recipes.recipe(parquet)
+    del values["phases"]["diffusion"]["process"]["kind"]
+    with pytest.raises(RecipeError, match=r"phases\.diffusion\.process\.kind is missing"):
+        parse_recipe(values)
 
 
 def test_a_missing_file_and_a_file_that_is_no_toml(tmp_path):

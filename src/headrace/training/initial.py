@@ -37,7 +37,7 @@ def start_from(network: nn.Module, model: Path, part: str = "unet") -> tuple[str
     anew = tuple(name for name in own if name not in taken)
     unused = tuple(name for name in found if name not in taken)
     if anew or unused:
-        _log.warning("initial: %s start anew; %s of %s not used", _listed(anew), _listed(unused), model)
+        _log.warning("initial: tensors that start anew: %s; of %s not used: %s", _listed(anew), model, _listed(unused))
     return anew
 
 
@@ -54,5 +54,5 @@ def _tensors(folder: Path, model: Path) -> dict[str, torch.Tensor]:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:8])
-    return f"{len(names)} tensors" + (f" ({shown}{', ...' if len(names) > 8 else ''})" if names else "")
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"{len(names)} ({shown})" if names else "none"
