@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from headrace.engine.allocator import keep_freed_memory
 from headrace.errors import RecipeError
 from headrace.files import write_folder
 from headrace.training.accelerator import make_accelerator
@@ -60,6 +61,8 @@ def train(recipe: Recipe, options: RunOptions) -> Path:
     for name, phase in phases.items():
         torch.manual_seed(recipe.seed)
         accelerator = make_accelerator(phase.loop)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         minutes = options.minutes or phase.loop.max_minutes
         seconds = None if minutes is None else 60 * minutes
         record = {"data": recipe.data.model_dump(mode="json"), **phase.model_dump(mode="json")}

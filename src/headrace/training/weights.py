@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -147,7 +147,7 @@ class Weights:
         return table
 
 
-def check_shapes(own: Tensors, found: Tensors) -> None:
+def check_shapes(own: Mapping[str, torch.Tensor], found: Tensors) -> None:
     """Raises `TrainingError` naming the first tensor that the two do not share, with both shapes."""
     for name in [*own, *(name for name in found if name not in own)]:
         here, there = (tuple(table[name].shape) if name in table else None for table in (own, found))
