@@ -240,7 +240,7 @@ def test_the_held_out_loss_is_of_other_pictures_and_always_the_same(labelled, tm
         ({"autoencoder": "somewhere"}, RecipeError, "pixels"),
         ({"space": "latent", "autoencoder": "nowhere"}, RecipeError, "nowhere"),
         ({"classes": 2}, DataError, "label"),
-        ({"network": NETWORK | {"time_embedding_type": "fourier"}, "process": {"kind": "edm"}}, RecipeError, "fourier"),
+        ({"network": NETWORK | {"time_embedding_type": "fourier"}}, RecipeError, "fourier"),
         (
             {"process": {"kind": "flow-matching", "solver": {"use_dynamic_shifting": True}}},
             SolverError,

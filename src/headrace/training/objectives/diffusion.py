@@ -30,7 +30,6 @@ from headrace.training.spaces.autoencoders import load_autoencoder, read_autoenc
 from headrace.training.spaces.latent import LatentSpace
 from headrace.training.spaces.space import PixelSpace, Shape, Space
 from headrace.training.tables.diffusion import DiffusionPhase
-from headrace.training.tables.processes import EDMTable
 
 _SHOWN = 40
 _COLUMNS = 10
@@ -141,9 +140,10 @@ def build_unet(phase: DiffusionPhase, shape: Shape) -> UNet2DModel:
                 f"network.{key} is {unet.config[key]}, and the data of this phase has {value}",
                 "Leave it out, or look at data.size, classes and the autoencoder",
             )
-    if isinstance(phase.process, EDMTable) and unet.config.time_embedding_type != "positional":
+    if unet.config.time_embedding_type != "positional":
+        # Fourier ones divide the output by the timestep, which may be 0 here; learned ones know whole timesteps only.
         raise RecipeError(
-            f"network.time_embedding_type is {unet.config.time_embedding_type!r}, which cannot embed ln(sigma) / 4",
+            f"network.time_embedding_type is {unet.config.time_embedding_type!r}, which suits no process here",
             "Leave it at positional",
         )
     return unet
