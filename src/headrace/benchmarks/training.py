@@ -166,7 +166,7 @@ def _checkpoint_seconds(ours: Trainer, folder: Path) -> float:
     return statistics.median(_time(lambda: save_checkpoint(folder / "saved", checkpoint, 1)) for _ in range(3))
 
 
-def _fractions(seconds: Mapping[str, list[float]], batch: int, checkpoint: float) -> dict[str, float]:
+def _fractions(seconds: Mapping[str, list[float]], batch: int, checkpoint: float) -> dict[str, Any]:
     ratios = sorted(bare / ours for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
     low, _, high = statistics.quantiles(ratios, n=4)
     ours, bare = (statistics.median(seconds[name]) for name in ("ours", "bare"))
