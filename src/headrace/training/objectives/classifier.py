@@ -164,7 +164,7 @@ def continue_classifier(fresh: Classifier, folder: Path) -> Classifier:
         raise TrainingError(f"the classifier in {str(folder)!r} is another than the recipe's", "Use another --out")
     for name, parameter in found.named_parameters():
         parameter.requires_grad_(name != "stem.weight")
-    return found
+    return found.train()  # a loaded classifier's batch norms are fixed, and would stay so
 
 
 def shuffled(images: torch.Tensor, count: int) -> torch.Tensor:
