@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import typer
 from rich.console import Console
@@ -42,7 +42,7 @@ class GenerateDisplay:
         self._planned_rows = self._planned = self._kept = self._done = self._rows = 0
         self._began = time.perf_counter()
 
-    def __enter__(self) -> GenerateDisplay:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

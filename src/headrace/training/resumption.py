@@ -9,8 +9,10 @@ from headrace.errors import TrainingError
 
 # With another value of these, the checkpoint's steps would have learnt something else, from other pictures: going on
 # would be no continuation. Rates, lengths, weightings and cadences are decisions that people take half-way.
-_FIXED = ("seed", "images_a_step", "items", "data.size", "objective", "network", "text_encoder", "widths", "classes")
-_FIXED += ("space", "process.kind", "process.solver")
+_FIXED = (
+    *("seed", "images_a_step", "items", "data.size"),
+    *("objective", "network", "text_encoder", "widths", "classes", "space", "process.kind", "process.solver"),
+)
 
 
 def check_recipe(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
