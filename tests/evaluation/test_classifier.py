@@ -32,6 +32,21 @@ def test_features_logits_and_scaling(folder):
     torch.testing.assert_close(extractor(larger).logits, extractor(flat.contiguous()).logits, rtol=1e-4, atol=1e-5)
 
 
+def test_a_mirrored_classifier_answers_the_same_for_a_picture_and_its_mirror_image():
+    config = {"model_type": "headrace-classifier", "data": "none", "classes": ["one", "other"], "widths": (8, 16)}
+    torch.manual_seed(0)
+    plain = Classifier(ClassifierConfig(**config, size=8)).eval()
+    mirrored = Classifier(ClassifierConfig(**config, size=8, mirrored=True)).eval()
+    mirrored.load_state_dict(plain.state_dict())
+    pictures = torch.rand(3, 3, 8, 8)
+    assert not torch.allclose(plain.answers(pictures)[2], plain.answers(pictures.flip(-1))[2])
+    for seen, turned in zip(mirrored.answers(pictures), mirrored.answers(pictures.flip(-1)), strict=True):
+        torch.testing.assert_close(seen, turned)
+    halves = [plain(pictures), plain(pictures.flip(-1))]
+    torch.testing.assert_close(mirrored.answers(pictures)[2], (halves[0] + halves[1]) / 2)
+    torch.testing.assert_close(mirrored(pictures), plain(pictures))  # training sees one view
+
+
 def test_it_can_learn_and_its_default_fits_into_four_mebibytes():
     config = {"model_type": "headrace-classifier", "data": "none", "classes": [str(i) for i in range(10)]}
     default = Classifier(ClassifierConfig(**config))

@@ -34,7 +34,7 @@ class ClassifierFeatures:
         network = load_classifier(path).to(self._device)
         # Twice as fast on a CPU (64 pictures of 32 px in float32).
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.digest = digest_of("classifier, version 2", path / "config.json", path / "model.safetensors")
+        self.digest = digest_of("classifier, version 3", path / "config.json", path / "model.safetensors")
 
     @torch.inference_mode()
     def __call__(self, pictures: torch.Tensor) -> Features:
@@ -43,7 +43,7 @@ class ClassifierFeatures:
         values = pictures.to(self._device).float() / 255
         if values.shape[-2:] != (config.size, config.size):
             values = interpolate(values, (config.size, config.size), mode="bilinear", antialias=True).clamp(0, 1)
-        pooled, first, logits = self._network.features(values)
+        pooled, first, logits = self._network.answers(values)
         spatial = adaptive_avg_pool2d(first[:, : config.spatial_channels], _PLACES).flatten(1)
         return Features(pooled, spatial, logits)
 

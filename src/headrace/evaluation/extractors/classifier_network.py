@@ -26,8 +26,9 @@ class ClassifierConfig(BaseModel):
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), strict=False, description="of the channels, in [0, 1]")
     deviation: tuple[float, float, float] = Field((0.25, 0.25, 0.25), strict=False, description="of the channels")
     spatial_channels: int = Field(7, ge=1, description="channels of the first stage kept as spatial features, on 8x8")
+    mirrored: bool = Field(False, description="answers are means over a picture and its mirror image")
     accuracy: float | None = Field(
-        None, ge=0, le=1, description="on held-out pictures of `data`, one view each, as its recipe found it"
+        None, ge=0, le=1, description="of its answers on held-out pictures of `data`, as its recipe found it"
     )
 
     @model_validator(mode="after")
@@ -91,3 +92,14 @@ class Classifier(nn.Module):
             x = stage(x)
         pooled = x.mean(dim=(2, 3))
         return pooled, first, self.head(pooled)
+
+    def answers(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `features`; means over both views where the configuration says `mirrored`. For use, not for training.
+
+        The mirror image of a photograph shows the same thing, and two views err less than one.
+        """
+        seen = self.features(pictures)
+        if not self.config.mirrored:
+            return seen
+        turned = self.features(pictures.flip(-1))
+        return (seen[0] + turned[0]) / 2, (seen[1] + turned[1]) / 2, (seen[2] + turned[2]) / 2

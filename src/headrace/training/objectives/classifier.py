@@ -91,7 +91,7 @@ class ClassifierObjective(Objective):
         return len(self.data)
 
     def scores(self) -> dict[str, float]:
-        """`accuracy`: of the classifier as exported, on the held-out pictures, one view each."""
+        """`accuracy`: of the classifier as exported, on the held-out pictures."""
         return {"held_out_accuracy": self._accuracy(self._judge())}
 
     def sample_grid(self) -> Image.Image:
@@ -142,6 +142,7 @@ def build_classifier(phase: ClassifierPhase, images: torch.Tensor) -> Classifier
             mean=tuple(round(value, 4) for value in mean.tolist()),
             deviation=tuple(round(max(value, 1e-2), 4) for value in deviation.tolist()),
             spatial_channels=min(7, phase.widths[0]),
+            mirrored=phase.mirrored,
             accuracy=None,
         )
     except ValidationError as error:
@@ -192,7 +193,7 @@ def measure_statistics(classifier: Classifier, images: torch.Tensor) -> None:
 def logits_of(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
     """Float32 [N, classes] on the host for uint8 pictures [N, 3, H, W], in inference mode."""
     classifier.eval()
-    return torch.cat([classifier(part).cpu() for part in _parts(classifier, images)])
+    return torch.cat([classifier.answers(part)[2].cpu() for part in _parts(classifier, images)])
 
 
 def _parts(classifier: Classifier, images: torch.Tensor) -> Iterator[torch.Tensor]:
