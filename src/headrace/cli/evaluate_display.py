@@ -91,18 +91,19 @@ def _self_checks(title: str, checks: Sequence[SelfCheck]) -> Table:
     """A line for each check, its figures beside each other, and what came of it."""
     metrics = [figure.metric for figure in checks[0].figures]
     shown = [metric for metric in metrics if not metric.startswith(("spatial", "sfid", "class", "inception"))]
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    # No wider than a terminal of 80 columns; deviations are in the report.
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None)
+    table.padding = (0, 1, 0, 0)
     table.add_column("against", no_wrap=True)
     table.add_column("pictures", no_wrap=True)
     for metric in shown:
-        table.add_column(metric.replace("_", " "), justify="right")
+        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for check in checks:
-        values = {figure.metric: number(figure) for figure in check.figures}
-        first = check.figures[0]
+        values = {figure.metric: f"{figure.value:z.3f}" for figure in check.figures}
         table.add_row(
             check.against,
-            f"{first.samples} : {first.references}",
+            f"{check.figures[0].samples} : {check.figures[0].references}",
             *(values.get(metric, "") for metric in shown),
             "[green]as expected[/]" if check.passed else "[bold red]NOT as expected[/]",
         )
