@@ -14,6 +14,9 @@ from headrace.evaluation.comparison import Comparison, higher_is_better
 
 # The widths that a table of any number of reports can spare; the others stand in the reports and in the JSON.
 _SHORT = {"network_rows_a_picture": "rows", "macs_a_picture": "MACs", "peak_memory_bytes": "memory"}
+_WIDE = 100
+"""Columns of a terminal from which on the table has MACs and memory too."""
+_SPARED = ("macs_a_picture", "peak_memory_bytes")
 _COSTS = ("images_per_second", "network_rows_a_picture", "macs_a_picture", "parameters", "peak_memory_bytes")
 
 
@@ -23,21 +26,26 @@ def show_comparison(comparison: Comparison, front: Sequence[str] | None = None) 
     title = ", ".join(comparison.models)
     single = len({column[1:] for column in comparison.columns if column[1] is not None}) == 1
     table = Table(
-        title_justify="left", title=escape(f"{title} as {comparison.extractors[0]} sees it" if single else title)
+        title=escape(f"{title} as {comparison.extractors[0]} sees it" if single else title),
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
     )
     cells = _told_by(comparison, table, front or ())
     for column in comparison.columns:
         arrow = "↑" if higher_is_better(column) else "↓"
         heading = column[0] if single else comparison.title(column)
-        heading = heading.replace("_", " ").replace(" [", "\n[")
-        table.add_column(escape(f"{arrow} {heading}"), justify="right")
+        heading = heading.replace("_", "\n").replace(" [", "\n[")
+        table.add_column(escape(f"{arrow}{heading}"), justify="right")
         found = [comparison.figure(row, column) for row in range(len(comparison.reports))]
         values = [figure.value for figure in found if figure is not None]
         best = max(values) if higher_is_better(column) else min(values)
         for row, figure in enumerate(found):
-            text = "" if figure is None else f"{figure.value:.4g}"
+            text = "" if figure is None else f"{figure.value:.3g}"
             cells[row].append(f"[bold]{text}[/]" if figure is not None and figure.value == best else text)
     for key in _COSTS:
+        if key in _SPARED and console.width < _WIDE:
+            continue
         costs = [report.cost.get(key) for report in comparison.reports]
         if len({cost for cost in costs if cost is not None}) > (1 if key == "parameters" else 0):
             table.add_column(_SHORT.get(key, COST_NAMES[key]), justify="right")
