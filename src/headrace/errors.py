@@ -82,3 +82,15 @@ class TrainingError(HeadraceError):
 
 class OutputError(HeadraceError):
     """A result cannot be written: no space, no permission, or the path is taken."""
+
+
+class ArtefactError(HeadraceError):
+    """An artefact is missing, unreadable or out of range, or was made for another model, solver or block list."""
+
+
+class CalibrationError(HeadraceError):
+    """A calibration was asked for what it cannot give: a negative threshold, a saving out of reach, a single step."""
+
+
+class HeadraceWarning(UserWarning):
+    """Something works, but not as well as it could; the message says what would be better."""

@@ -47,7 +47,7 @@ def test_the_folder_may_come_from_the_environment(headrace, tiny_model, monkeypa
 
 
 def test_fingerprint_follows_weights_and_configuration(tiny_model, tmp_path):
-    from headrace.cli.model_files import fingerprint
+    from headrace.models.pipelines.fingerprint import fingerprint
     from headrace.models.pipelines.folder import inspect
 
     one, two = tiny_model("sd1"), shutil.copytree(tiny_model("sd1"), tmp_path / "elsewhere")

@@ -68,8 +68,8 @@ class Sampler:
     def __init__(self, options: SampleOptions, settings: Sequence[Setting]) -> None:
         import torch
 
-        from headrace.cli.model_files import fingerprint
         from headrace.engine import Engine
+        from headrace.models.pipelines.fingerprint import fingerprint
         from headrace.models.pipelines.folder import inspect
 
         asked = options.engine

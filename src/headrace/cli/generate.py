@@ -106,9 +106,9 @@ def _run(jobs: Iterator[Job | BadLine], total: int | None, options: EngineOption
 
     from headrace.cli.generate_display import GenerateDisplay
     from headrace.cli.lookahead import Lookahead
-    from headrace.cli.model_files import fingerprint
     from headrace.cli.production import Destination, Production
     from headrace.engine import Engine
+    from headrace.models.pipelines.fingerprint import fingerprint
 
     engine = Engine.from_pretrained(
         options.model, device=options.device, dtype=getattr(torch, options.dtype), slots=options.slots

@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError, OutputError
 
 @dataclass(frozen=True)
 class Destination:
-    """Where pictures go, and which weights they come from (`headrace.cli.model_files.fingerprint`)."""
+    """Where pictures go, and which weights they come from (`headrace.models.pipelines.fingerprint`)."""
 
     folder: Path
     weights: str
