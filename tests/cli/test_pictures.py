@@ -1,4 +1,6 @@
 import resource
+import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -59,6 +61,9 @@ def test_damaged_and_foreign_files_are_not_taken_for_finished(tmp_path, image):
         path.write_bytes(content)
         assert not is_made(path, SETTINGS), len(content)
     image.save(path)
+    assert not is_made(path, SETTINGS)
+    header = b"IHDR" + struct.pack(">II", 30_000, 30_000) + whole[24:29]  # more pixels than Pillow opens
+    path.write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
     assert not is_made(path, SETTINGS)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headrace.errors import DataError
-from headrace.pictures.decoding import decode, decode_all
+from headrace.pictures.decoding import decode, decode_all, upright_size
 from headrace.pictures.entry import Entry
 from picture_folders import disc, encoded
 
@@ -66,17 +66,31 @@ def test_photographs_stand_upright(orientation):
         7: pixels[::-1, ::-1].transpose(1, 0, 2),
         8: pixels[:, ::-1].transpose(1, 0, 2),
     }
-    np.testing.assert_array_equal(decode(Entry("x", file.getvalue())), upright[orientation])
+    entry = Entry("x", file.getvalue())
+    np.testing.assert_array_equal(decode(entry), upright[orientation])
+    assert upright_size(entry) == decode(entry).shape[:2]
 
 
 @pytest.mark.parametrize(
-    "exif", [b"Exif\x00\x00neither II nor MM", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00\x12\x01"]
+    ("kind", "exif"),
+    [
+        ("JPEG", b"Exif\x00\x00neither II nor MM"),
+        ("JPEG", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00\x12\x01"),
+        ("PNG", b"Exif\x00\x00MM\x00*"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_notes_do_not_spoil_a_picture(exif):
+def test_damaged_notes_do_not_spoil_a_picture(kind, exif):
     file = io.BytesIO()
-    disc(0).save(file, "JPEG", exif=exif)
-    assert decode(Entry("x", file.getvalue())).shape == (24, 24, 3)
+    disc(0).crop((0, 0, 24, 20)).save(file, kind, exif=exif)
+    entry = Entry("x", file.getvalue())
+    assert decode(entry).shape == (20, 24, 3)
+    assert upright_size(entry) == (20, 24)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_has_no_size(content):
+    assert upright_size(Entry("x", content)) is None
 
 
 def test_every_mode_becomes_rgb_on_white():

@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from headrace.errors import OutputError
 from headrace.files import write_file
+from headrace.pictures.decoding import PICTURE_FAULTS
 
 KEYWORD = "headrace"
 # What a picture depends on. The plan's digest stands for solver and steps as they were really run; the guidance scale
@@ -60,12 +61,11 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     """The settings that a whole picture carries; None for a file that is missing, damaged or not from here."""
     try:
         with Image.open(path) as picture:
-            text = (
-                picture.info.get(KEYWORD) if isinstance(picture, PngImageFile) else None
-            )  # it stands before the pixels
+            # The text stands before the pixels.
+            text = picture.info.get(KEYWORD) if isinstance(picture, PngImageFile) else None
             picture.verify()  # reads every chunk and checks its sum, so a half-written file does not pass
         settings = json.loads(text) if text else None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except PICTURE_FAULTS:
         return None
     return settings if isinstance(settings, dict) else None
 

@@ -18,7 +18,8 @@ from headrace.evaluation.figures import Figure, MetricOptions, figures, warnings
 from headrace.evaluation.metrics.paired import cosine
 from headrace.evaluation.metrics.precision_recall import neighbour_radii
 from headrace.evaluation.self_check import NoiseSource, SelfCheck, self_checks
-from headrace.evaluation.sizes import Size, first_size, size_warnings
+from headrace.evaluation.sizes import first_size, size_warnings
+from headrace.pictures.decoding import Size
 from headrace.pictures.entry import PictureSource
 from headrace.pictures.source import digest
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
-from PIL import ExifTags, Image
-
 from headrace.errors import DataError
-from headrace.pictures.decoding import decode
-from headrace.pictures.entry import Entry, PictureSource
-
-Size = tuple[int, int]
-_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap the sides
+from headrace.pictures.decoding import Size, decode, upright_size
+from headrace.pictures.entry import PictureSource
 
 
 def first_size(source: PictureSource) -> Size:
@@ -29,7 +22,7 @@ def size_warnings(samples: PictureSource, data: PictureSource | None, size: Size
     """What is said of pictures that are brought to `size`, the first sample's. Only headers of the samples are read."""
     height, width = size
     found = []
-    sizes = [_size(entry) for entry in samples.entries()]
+    sizes = [upright_size(entry) for entry in samples.entries()]
     others = sum(one not in (None, size) for one in sizes)
     if others:
         found.append(f"{others} of {len(sizes)} samples are not {width} x {height} pixels as the first, and are scaled")
@@ -40,14 +33,3 @@ def size_warnings(samples: PictureSource, data: PictureSource | None, size: Size
             f"{width} x {height} pixels: figures follow the scaling too"
         )
     return found
-
-
-def _size(entry: Entry) -> Size | None:
-    """(height, width) from the header; None where there is none to read, which extraction names."""
-    try:
-        with Image.open(io.BytesIO(entry.encoded or b"")) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-        return None
-    return (width, height) if turned else (height, width)

@@ -19,6 +19,11 @@ from headrace.pictures.entry import Entry
 Crop = Literal["centre", "resize"]
 Size = tuple[int, int]
 Decoded = tuple[Entry, np.ndarray | DataError]
+# What Pillow raises for bytes that are no picture, or no whole one (`UnidentifiedImageError` is an `OSError`).
+PICTURE_FAULTS = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
+# The same for notes beside the pixels: no damage to the picture. Damaged pixels show when they are read.
+_NOTE_FAULTS = (SyntaxError, ValueError, TypeError, KeyError, struct.error)
+_SIDES_SWAPPED = frozenset({5, 6, 7, 8})  # EXIF orientations
 # One task: so many pictures that handing it over costs little beside small ones, and not many large ones.
 _MOST_TOGETHER = 32
 _MOST_BYTES = 1 << 20
@@ -38,9 +43,22 @@ def decode(entry: Entry, size: Size | None = None, crop: Crop = "centre") -> np.
             picture = _opaque(_upright(opened))
     except UnidentifiedImageError:
         raise DataError(f"{entry.name} is no picture of a known format", "Remove it from the set") from None
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except PICTURE_FAULTS as error:
         raise DataError(f"{entry.name} is not a whole picture: {error}", "Remove it from the set") from None
     return np.asarray(picture if size is None else _brought_to(picture, size, crop))
+
+
+def upright_size(entry: Entry) -> Size | None:
+    """(height, width) that `decode` gives it where none is asked for, by its header; None where there is none to read.
+
+    A whole header does not make a whole picture.
+    """
+    try:
+        with Image.open(io.BytesIO(entry.encoded or b"")) as opened:
+            width, height = opened.size
+            return (width, height) if _orientation(opened) in _SIDES_SWAPPED else (height, width)
+    except PICTURE_FAULTS:
+        return None
 
 
 def decode_all(entries: Iterable[Entry], size: Size | None = None, crop: Crop = "centre") -> Iterator[Decoded]:
@@ -90,11 +108,20 @@ def _pixels_or_error(entry: Entry, size: Size | None, crop: Crop) -> np.ndarray 
 
 
 def _upright(picture: Image.Image) -> Image.Image:
+    if _orientation(picture) == 1:
+        return picture
     try:
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(picture) if turned else picture
-    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return picture  # damaged notes about a picture are no damage to it; damaged pixels show when they are read
+        return ImageOps.exif_transpose(picture)
+    except _NOTE_FAULTS:
+        return picture
+
+
+def _orientation(picture: Image.Image) -> object:
+    """EXIF's, 1 to 8, as the file has it; 1, upright, where there is none or it cannot be read."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except _NOTE_FAULTS:
+        return 1
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
