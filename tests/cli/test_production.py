@@ -169,10 +169,10 @@ def test_the_engine_runs_on_while_a_picture_is_written(produce, monkeypatch, tmp
         yield '{"prompt": "c", "steps": 2}'
 
     class Telling(FakePipeline):
-        def denoise(self, rows):
+        def evaluate(self, rows):
             if seen.pop(0) >= 3:
                 later.set()
-            return super().denoise(rows)
+            return super().evaluate(rows)
 
     seen = list(range(20))
     monkeypatch.setattr("headrace.cli.picture_writer.write_picture", slow)

@@ -56,7 +56,7 @@ class FakePipeline(Pipeline):
             for request in requests
         ]
 
-    def denoise(self, rows):
+    def evaluate(self, rows):
         self.calls.append(len(rows))
         fault = rows.conditioning["fault"]
         if (fault == 2).any():

@@ -19,8 +19,8 @@ class ConvolutionPipeline(FakePipeline):
         self._module = torch.nn.Conv2d(3, 3, 3, padding=1)
         self.sizes = []
 
-    def denoise(self, rows):
-        self.sizes.append((len(rows), len(rows.slots), len(rows.columns["stage"])))
+    def evaluate(self, rows):
+        self.sizes.append((len(rows), len(rows.branches), len(rows.columns["stage"])))
         return self._module(rows.sample) * rows.conditioning["length"][:, None, None, None]
 
 
@@ -29,7 +29,6 @@ def some_rows(count):
         sample=torch.randn(count, 3, 8, 8),
         timestep=torch.arange(count).float(),
         conditioning={"length": torch.arange(count).float() + 1},
-        slots=np.arange(count),
         branches=np.zeros(count, np.int8),
         columns={"stage": np.arange(count)},
     )

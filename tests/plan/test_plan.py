@@ -247,3 +247,38 @@ def test_importing_plans_does_not_import_torch() -> None:
     heavy = ("torch", "diffusers", "pyarrow")
     code = f"import sys, headrace.plan, headrace.plan.reference; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(plans())
+def test_kept_values_are_those_that_the_next_row_reuses(plan: Plan) -> None:
+    assert plan.keep.shape == plan.compute.shape
+    for row in range(len(plan)):
+        for block in range(plan.blocks):
+            reused = row + 1 < len(plan) and not plan.compute[row + 1, block]
+            assert plan.keep[row, block] == (plan.compute[row, block] and reused)
+
+
+def test_rows_after_guidance_was_dropped_may_reuse() -> None:
+    plan = plain(4).with_columns(guidance=[3, 3, 1, 3], compute=[[True], [False], [False], [False]])
+    plan.check_reuse()
+    assert plan.keep[:, 0].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (
+            {"compute": [[True, True], [True, False], [True, True], [True, True]], "guidance": [1, 2, 2, 2]},
+            ["compute", "row 1", "block 1", "row 0", "guidance was 1 and not 2", "guidance comes on"],
+        ),
+        (
+            {"compute": [[True, True], [True, True], [True, True], [False, True]], "scale": [1, 1, 0.5, 1]},
+            ["compute", "row 3", "block 0", "row 2", "scale was 0.5 and not 1", "scale changes"],
+        ),
+    ],
+)
+def test_reuse_of_values_that_a_row_cannot_use_is_told(columns: dict[str, object], told: list[str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        plain(4).with_columns(**columns).check_reuse()
+    for part in told:
+        assert part in str(caught.value)

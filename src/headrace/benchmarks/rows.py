@@ -124,7 +124,6 @@ def _caller(pipeline: Pipeline, settings: EngineSettings) -> Callable[[int], Non
                 sample=torch.randn((size, *shape), device=pipeline.device).to(pipeline.dtype),
                 timestep=torch.linspace(1, 999, size, device=pipeline.device),
                 conditioning={name: torch.stack([one] * size) for name, one in conditioning.items()},
-                slots=np.arange(size),
                 branches=np.zeros(size, np.int8),
             )
         )

@@ -62,13 +62,16 @@ class Batch:
             sample=sample,
             timestep=timestep,
             conditioning=self._conditioning(),
-            slots=np.array([slot.index for slot in self.slots])[indices],
             branches=branches,
             columns={name: self._decisions(name)[indices] for name in self._column_names},
+            caches=[self.slots[index].cache for index in indices],
         )
 
     def _decisions(self, name: str) -> npt.NDArray[np.generic]:
-        return np.stack([getattr(slot.job.plan, name)[slot.row] for slot in self.slots])
+        """[N, ...]. A plan that decides on no blocks evaluates every one and keeps nothing."""
+        decisions = [getattr(slot.job.plan, name)[slot.row] for slot in self.slots]
+        width = max(decision.size for decision in decisions)
+        return np.stack([one if one.size == width else np.full(width, name == "compute") for one in decisions])
 
     def _conditioning(self) -> dict[str, torch.Tensor]:
         branches = [slot.conditioning.positive for slot in self.slots]

@@ -12,7 +12,7 @@ import torch
 from headrace.engine.decoding import Pixels, decode, execution_error, not_finite
 from headrace.engine.health import broken
 from headrace.engine.planner import Planner
-from headrace.engine.pool import Pool
+from headrace.engine.pool import cache_bytes, pool_of
 from headrace.engine.result import Progress, Result, RoundReport
 from headrace.engine.rounds import Rounds
 from headrace.engine.settings import EngineSettings
@@ -33,13 +33,16 @@ class Engine:
     An engine is driven by one thread.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, settings: EngineSettings | None = None, decide: Callable[[Plan], Plan] | None = None
+    ) -> None:
+        """`decide` fills decision columns of the plans that the engine makes; what it raises, `submit` raises."""
         self.pipeline = pipeline
         self.settings = settings or EngineSettings()
         self.timings = Timings(pipeline.device, self.settings.synchronize_timings)
-        self._planner = Planner(pipeline)
+        self._planner = Planner(pipeline, decide)
         self._rounds = Rounds(pipeline, self.settings, self.timings)
-        self._pool = Pool(self.settings.slots, pipeline.latent_shape(*pipeline.default_size))
+        self._pool = pool_of(pipeline, self.settings)
         self._waiting: OrderedDict[int, Job] = OrderedDict()
         self._results: list[Result] = []
         self._numbers = count()
@@ -75,7 +78,8 @@ class Engine:
         self.pipeline.check(request)
         planned = self._planner.plan(request) if plan is None else plan
         self._planner.check(planned)
-        job = Job(next(self._numbers), request, planned, self.pipeline.latent_shape(*self.pipeline.size(request)))
+        shape = self.pipeline.latent_shape(*self.pipeline.size(request))
+        job = Job(next(self._numbers), request, planned, shape, cache_bytes(self.pipeline, shape, planned))
         self._pool.check(job)
         return job
 

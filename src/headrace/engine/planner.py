@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 
 import numpy as np
@@ -22,12 +22,13 @@ _KEPT_PLANS = 1024
 class Planner:
     """Plans the requests of one pipeline. Equal settings share one plan."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, decide: Callable[[Plan], Plan] | None = None) -> None:
         self._pipeline = pipeline
+        self._decide = decide
         self._plans: OrderedDict[tuple[str, int, float], Plan] = OrderedDict()
 
     def plan(self, request: Request) -> Plan:
-        """The plan of plain sampling with the request's solver, steps and guidance scale. Raises `SolverError`."""
+        """The request's solver, steps and guidance scale as a plan, with what `decide` adds. Raises `SolverError`."""
         solver = request.solver or ""
         key = (solver.lower(), request.steps, self._pipeline.guidance(request))
         if key not in self._plans:
@@ -43,7 +44,8 @@ class Planner:
         # The pipelines of diffusers call every solver that knows eta with eta = 0 (TCD's own default is 0.3).
         options = {"eta": 0.0} if "eta" in signature(scheduler.step).parameters else {}
         plan = trace(scheduler, request.steps, step_options=options)
-        return plan.with_columns(guidance=self._pipeline.guidance(request))
+        plan = plan.with_columns(guidance=self._pipeline.guidance(request))
+        return plan if self._decide is None else self._decide(plan)
 
     def check(self, plan: Plan) -> None:
         """Raises `PlanError` where a plan holds decisions that this pipeline would not carry out."""
@@ -58,6 +60,14 @@ class Planner:
                     f"row {changed[0]} of the plan sets {name} to {values[changed[0]]}, "
                     f"and {self._pipeline.name} as loaded carries out no {name} decisions",
                     f"Leave {name} at {column.default}, or load the model with the technique that fills it",
+                )
+        plan.check_reuse()
+        if plan.blocks and self._pipeline.row_cache is not None:
+            known = len(self._pipeline.row_cache.blocks)
+            if plan.blocks != known:
+                raise PlanError(
+                    f"the plan decides on {plan.blocks} blocks and the row cache of {self._pipeline.name} has {known}",
+                    "Use a schedule that was made for these blocks",
                 )
         if (plan.guidance != 1).any() and not self._pipeline.guided:
             raise PlanError(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from headrace.engine.coefficients import coefficients
+from headrace.engine.settings import EngineSettings
 from headrace.engine.slot import Job, Slot
 from headrace.errors import CapacityError
-from headrace.models.pipelines.base import LatentShape
+from headrace.models.pipelines.base import LatentShape, Pipeline
+from headrace.plan.plan import Plan
 
 # Registers that a slot of the budget has room for: enough for every multistep solver in common use.
 BUDGET_HISTORY = 3
@@ -17,36 +21,56 @@ def slot_bytes(shape: LatentShape, history: int) -> int:
     return 4 * channels * height * width * (1 + history)
 
 
-class Pool:
-    """Resident requests, bounded in number and in bytes of latents and registers.
+def cache_bytes(pipeline: Pipeline, shape: LatentShape, plan: Plan) -> int:
+    """Bytes of what the pipeline's blocks keep for one request of this plan."""
+    if pipeline.row_cache is None or not plan.blocks:
+        return 0
+    guided = plan.guidance != 1
+    kept = np.stack([plan.keep.any(axis=0), plan.keep[guided].any(axis=0)])
+    return pipeline.row_cache.nbytes(shape, kept)
 
-    The budget is `slots` requests at the model's default latent shape. Nothing is allocated before a request is
-    admitted.
+
+def pool_of(pipeline: Pipeline, settings: EngineSettings) -> Pool:
+    """The pool of an engine: a slot has room for a picture of the default size with every cached block kept."""
+    shape = pipeline.latent_shape(*pipeline.default_size)
+    cache = 0
+    if pipeline.row_cache is not None:
+        branches = 2 if pipeline.guided else 1
+        cache = pipeline.row_cache.nbytes(shape, np.ones((branches, len(pipeline.row_cache.blocks)), np.bool_))
+    return Pool(settings.slots, shape, cache, settings.memory_bytes)
+
+
+class Pool:
+    """Resident requests, bounded in number and in bytes of latents, registers and kept block values.
+
+    The budget is `memory_bytes`, or else `slots` requests at the model's default latent shape. Nothing is allocated
+    before a request is admitted.
     """
 
-    def __init__(self, slots: int, default_shape: LatentShape) -> None:
+    def __init__(
+        self, slots: int, default_shape: LatentShape, cache_bytes: int = 0, memory_bytes: int | None = None
+    ) -> None:
         self.slots = slots
-        self.slot_bytes = slot_bytes(default_shape, BUDGET_HISTORY)
+        self.slot_bytes = slot_bytes(default_shape, BUDGET_HISTORY) + cache_bytes
+        self.budget_bytes = slots * self.slot_bytes if memory_bytes is None else memory_bytes
         self.used_bytes = 0
         self._free = list(range(slots - 1, -1, -1))
         self._resident: dict[int, Slot] = {}
 
-    @property
-    def budget_bytes(self) -> int:
-        """Bytes that all residents together may take."""
-        return self.slots * self.slot_bytes
-
     def check(self, job: Job) -> None:
         """Raises `CapacityError` where a request could never be admitted."""
         needed = _bytes(job)
-        if needed > self.budget_bytes:
-            slots = -(-needed // self.slot_bytes)
-            _, height, width = job.shape
-            raise CapacityError(
-                "height",
-                f"latents of {height}x{width} need the memory of {slots} slots and this engine has {self.slots}",
-                f"Ask for a smaller picture, or start the engine with slots={slots}",
-            )
+        if needed <= self.budget_bytes:
+            return
+        _, height, width = job.shape
+        wanted = f"latents of {height}x{width} need {_mebibytes(needed)}"
+        if job.cache_bytes:
+            wanted += f", {_mebibytes(job.cache_bytes)} of it for cached blocks,"
+        problem = f"{wanted} and the slots of this engine have {_mebibytes(self.budget_bytes)}"
+        slots = -(-needed // self.slot_bytes)
+        enough = f"slots={slots}" if slots > self.slots else f"memory_bytes={needed}"
+        fewer = ", cache fewer blocks or store them as bfloat16" if job.cache_bytes else ""
+        raise CapacityError("height", problem, f"Ask for a smaller picture{fewer}, or start the engine with {enough}")
 
     def reserve(self, job: Job) -> int | None:
         """A slot number for the request, its memory counted; None where it does not fit now."""
@@ -80,4 +104,8 @@ class Pool:
 
 
 def _bytes(job: Job) -> int:
-    return slot_bytes(job.shape, coefficients(job.plan).history)
+    return slot_bytes(job.shape, coefficients(job.plan).history) + job.cache_bytes
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB"

@@ -9,6 +9,7 @@ import torch
 
 from headrace.engine.allocator import keep_freed_memory
 from headrace.engine.settings import EngineSettings
+from headrace.errors import HeadraceError
 from headrace.models.denoiser import Denoiser, Rows
 from headrace.models.pipelines.base import Pipeline
 
@@ -17,6 +18,11 @@ class Runner:
     """Evaluates rows, compiled or not. Without compilation a call has exactly the rows it was given."""
 
     def __init__(self, pipeline: Pipeline, settings: EngineSettings) -> None:
+        if settings.compile is not None and pipeline.row_cache is not None:
+            raise HeadraceError(
+                "compile and a block cache were both asked for, and compiled calls cannot skip blocks for single rows",
+                "Leave one of them out",
+            )
         self._denoise: Denoiser = pipeline.denoise
         self._buckets = settings.buckets
         self._padded = settings.compile is not None
@@ -57,7 +63,6 @@ def _pad(rows: Rows, size: int) -> Rows:
         sample=padded(rows.sample),
         timestep=padded(rows.timestep),
         conditioning={name: padded(tensor) for name, tensor in rows.conditioning.items()},
-        slots=np.append(rows.slots, np.full(extra, rows.slots[-1])),
         branches=np.append(rows.branches, np.full(extra, rows.branches[-1])),
         columns={name: np.concatenate([c, np.repeat(c[-1:], extra, 0)]) for name, c in rows.columns.items()},
     )

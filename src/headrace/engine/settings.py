@@ -17,6 +17,8 @@ class EngineSettings:
     Attributes:
         slots: requests in memory at once, counted in pictures of the model's default size (a picture of four times the
             area takes four). Requests beyond it wait.
+        memory_bytes: what latents, registers and kept block values of all slots may take together; None for room for
+            `slots` pictures of the default size, every cached block kept.
         max_rows: network rows in one call, counted the same way; bounds the memory of activations.
         decode_batch: pictures decoded in one call.
         compile: None, or a mode of `torch.compile`; "reduce-overhead" uses CUDA graphs, one for each bucket.
@@ -29,6 +31,7 @@ class EngineSettings:
     """
 
     slots: int = 32
+    memory_bytes: int | None = None
     max_rows: int = 32
     decode_batch: int = 8
     compile: CompileMode | None = None
@@ -38,8 +41,10 @@ class EngineSettings:
     synchronize_timings: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("slots", "max_rows", "decode_batch"):
+        for name in ("slots", "memory_bytes", "max_rows", "decode_batch"):
             value = getattr(self, name)
+            if name == "memory_bytes" and value is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise HeadraceError(f"{name} is {value!r}", f"{name} is a whole number of at least 1")
         if (

@@ -9,6 +9,7 @@ import torch
 from headrace.engine.coefficients import coefficients
 from headrace.models.conditioning import Conditioning, Signature
 from headrace.models.pipelines.base import LatentShape
+from headrace.models.slot_cache import SlotCache
 from headrace.plan.plan import Plan
 from headrace.request import Request
 
@@ -17,16 +18,20 @@ BatchKey = tuple[LatentShape, Signature, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Job:
-    """A request that was checked and planned; waiting, it holds no tensors."""
+    """A request that was checked and planned; waiting, it holds no tensors.
+
+    `cache_bytes` are those of what its blocks will keep.
+    """
 
     number: int
     request: Request
     plan: Plan
     shape: LatentShape
+    cache_bytes: int = 0
 
 
 class Slot:
-    """Latents, registers, random stream and conditioning of one resident request.
+    """Latents, registers, random stream, conditioning and kept block values of one resident request.
 
     `latents` is [C, h, w] float32 on the device; `registers` is a ring of the last model registers, allocated once.
     """
@@ -36,6 +41,7 @@ class Slot:
         self.job = job
         self.table = table = coefficients(job.plan)
         self.conditioning = conditioning
+        self.cache = SlotCache()
         self.row = 0
         # The stream is the CPU's on every device, so a seed means the same picture everywhere.
         self.generator = torch.Generator("cpu").manual_seed(job.request.seed)

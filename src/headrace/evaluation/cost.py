@@ -56,7 +56,6 @@ def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
         sample=latents.to(pipeline.dtype),
         timestep=torch.tensor([float(plan.timestep[0])], device=pipeline.device),
         conditioning={name: tensor[None] for name, tensor in conditioning.positive.items()},
-        slots=np.zeros(1, dtype=np.int64),
         branches=np.array([CONDITIONAL], dtype=np.int8),
         columns={name: getattr(plan, name)[:1] for name in pipeline.columns},
     )

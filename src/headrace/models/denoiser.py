@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from headrace.models.slot_cache import SlotCache
 
 CONDITIONAL = 0
 UNCONDITIONAL = 1
@@ -22,17 +24,17 @@ class Rows:
         sample: [N, C, h, w] network input, already multiplied by the plan's `input_scale`, in the network's dtype.
         timestep: [N] float32, what the network is told.
         conditioning: name -> [N, ...] tensors, as the pipeline's `encode` made them.
-        slots: [N] int64 on the host: which slot each row belongs to (for values that are kept per slot).
         branches: [N] int8 on the host: `CONDITIONAL` or `UNCONDITIONAL` (guidance evaluates a row twice).
         columns: name -> [N, ...] host array of the decision columns that a denoiser may read (`stage`, `compute`, ...).
+        caches: of each row's request, what blocks keep for its later rows; empty where nothing is cached.
     """
 
     sample: torch.Tensor
     timestep: torch.Tensor
     conditioning: Mapping[str, torch.Tensor]
-    slots: npt.NDArray[np.int64]
     branches: npt.NDArray[np.int8]
     columns: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    caches: Sequence[SlotCache] = ()
 
     def __len__(self) -> int:
         return self.sample.shape[0]

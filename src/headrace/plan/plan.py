@@ -95,6 +95,29 @@ class Plan:
                     f"column {name}, row {row}: {getattr(self, name)[row].tolist()} {_RULES[name][0]}", _RULES[name][1]
                 )
 
+    def check_reuse(self) -> None:
+        """Raises `PlanError` where a row reuses what was not computed for its guidance branches and its latent size.
+
+        Columns are filled in any order, so this is asked when a plan is complete: the engine asks before any work.
+        """
+        if self.compute.all():
+            return
+        rows = np.arange(len(self))
+        source = np.maximum.accumulate(np.where(self.compute, rows[:, None], 0), axis=0)
+        guided = self.guidance != 1.0
+        for name, wrong in (
+            ("guidance", guided[:, None] & ~guided[source]),
+            ("scale", self.scale[:, None] != self.scale[source]),
+        ):
+            row, block = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+            if wrong[row, block]:
+                values = getattr(self, name)
+                raise PlanError(
+                    f"column compute, row {row}: block {block} reuses the value of row {source[row, block]}, where "
+                    f"{name} was {values[source[row, block]]:g} and not {values[row]:g}",
+                    f"Evaluate every block where {'guidance comes on' if name == 'guidance' else 'the scale changes'}",
+                )
+
     def _check_metadata(self) -> None:
         if not np.isfinite(self.init_noise_sigma) or self.init_noise_sigma <= 0:
             raise PlanError(
@@ -119,6 +142,14 @@ class Plan:
     def blocks(self) -> int:
         """B, the blocks that `compute` decides on; 0 when every block is always evaluated."""
         return int(self.compute.shape[1])
+
+    @cached_property
+    def keep(self) -> Bools:
+        """[R, B]: the computed values that the next row reuses, and that must therefore be kept."""
+        keep = self.compute.copy()
+        keep[:-1] &= ~self.compute[1:]
+        keep[-1] = False
+        return keep
 
     @cached_property
     def network_rows(self) -> int:

@@ -1,49 +1,71 @@
-"""The semantics of a plan in numpy: slow, plain, and what the engine must agree with."""
+"""The semantics of a plan, slow and plain: what the engine must agree with, and the loop that calibration runs."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
 
 from headrace.errors import PlanError
 from headrace.plan.plan import Plan
 
-Array = NDArray[np.floating]
+Array = Any  # of numpy or of torch: only operators that both have are used
 Network = Callable[[Array, float], Array]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A row of a trajectory that waits for the network's (guided) output: its number, input and timestep."""
+
+    row: int
+    sample: Array
+    timestep: float
+
+
+def trajectory(plan: Plan, x: Array, noise_source: Callable[[], Array]) -> Generator[Evaluation, Array, Array]:
+    """Yields what the network is to evaluate, row by row, is sent its output and returns the final sample.
+
+    `x` are the first latents, of standard deviation `init_noise_sigma`, in any shape and dtype, of numpy or torch; many
+    requests of one plan may share it. `noise_source()` returns one standard-normal array like `x`; it is called `draws`
+    times a row, in order, and the last is used.
+    """
+    registers: deque[Array] = deque(maxlen=plan.history)
+    for row in range(len(plan)):
+        out = yield Evaluation(row, float(plan.input_scale[row]) * x, float(plan.timestep[row]))
+        register = float(plan.p[row]) * x + float(plan.q[row]) * out
+        registers.appendleft(register.clip(float(plan.clip[row, 0]), float(plan.clip[row, 1])))
+        x = float(plan.a[row]) * x
+        for weight, past in zip(plan.b[row].tolist(), registers, strict=False):
+            x = x + weight * past
+        x = x + float(plan.c[row]) * out
+        for draw in range(int(plan.draws[row])):
+            xi = noise_source()
+            if draw == plan.draws[row] - 1:
+                x = x + float(plan.noise[row]) * xi
+    return x
 
 
 def run(
     plan: Plan, network: Network, x: Array, noise_source: Callable[[], Array], unconditional: Network | None = None
 ) -> Array:
-    """The final sample of `plan` from first latents `x` of standard deviation `init_noise_sigma`, in the dtype of `x`.
+    """The final sample of `plan` from first latents `x`, in their dtype (see `trajectory`).
 
     `network(scaled_x, timestep)` returns an array like `x`; `unconditional` is asked too where guidance is not 1.
-    `noise_source()` returns one standard-normal array like `x`; it is called `draws` times a row, in order, and the
-    last is used. A plan that resizes, fuses or caches needs a network that knows how, so it raises `PlanError` here.
+    A plan that resizes, fuses or caches needs a network that knows how, so it raises `PlanError` here.
     """
     _require_plain(plan, unconditional)
-    number = x.dtype.type
-    registers: deque[Array] = deque(maxlen=plan.history)
-    for row in range(len(plan)):
-        scaled = number(plan.input_scale[row]) * x
-        out = network(scaled, float(plan.timestep[row]))
-        if plan.guidance[row] != 1.0 and unconditional is not None:
-            base = unconditional(scaled, float(plan.timestep[row]))
-            out = base + number(plan.guidance[row]) * (out - base)
-        register = number(plan.p[row]) * x + number(plan.q[row]) * out
-        registers.appendleft(np.clip(register, number(plan.clip[row, 0]), number(plan.clip[row, 1])))
-        x = number(plan.a[row]) * x
-        for weight, past in zip(plan.b[row], registers, strict=False):
-            x = x + number(weight) * past
-        x = x + number(plan.c[row]) * out
-        for draw in range(int(plan.draws[row])):
-            xi = noise_source()
-            if draw == plan.draws[row] - 1:
-                x = x + number(plan.noise[row]) * xi
-    return x
+    rows = trajectory(plan, x, noise_source)
+    out = None
+    while True:
+        try:
+            asked = rows.send(out)
+        except StopIteration as end:
+            return end.value
+        out = network(asked.sample, asked.timestep)
+        if plan.guidance[asked.row] != 1.0 and unconditional is not None:
+            base = unconditional(asked.sample, asked.timestep)
+            out = base + float(plan.guidance[asked.row]) * (out - base)
 
 
 def _require_plain(plan: Plan, unconditional: Network | None) -> None:

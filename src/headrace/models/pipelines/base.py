@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -12,6 +12,9 @@ from headrace.errors import RequestError, UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.request import Request
+
+if TYPE_CHECKING:
+    from headrace.models.row_cache import RowCache
 
 LatentShape = tuple[int, int, int]
 
@@ -27,12 +30,17 @@ class Pipeline(ABC):
     # Class names of the networks that the family's adapter can call.
     networks: ClassVar[frozenset[str]]
     default_guidance: ClassVar[float] = 1.0
-    # Decision columns of a plan that this pipeline's denoiser carries out, besides guidance.
-    columns: frozenset[str] = frozenset()
+    # Lets rows reuse what blocks of the network added to earlier rows, where one is set.
+    row_cache: RowCache | None = None
 
     def __init__(self, components: Any, name: str) -> None:
         self.components = components
         self.name = name
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What the denoiser reads of a plan, besides guidance: decision columns and what follows from them."""
+        return frozenset() if self.row_cache is None else self.row_cache.columns
 
     @property
     @abstractmethod
@@ -57,9 +65,16 @@ class Pipeline(ABC):
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
         """The conditioning of each (checked) request, text encoders called in batches."""
 
-    @abstractmethod
     def denoise(self, rows: Rows) -> torch.Tensor:
         """One network call: [N, C, h, w] model outputs (see `headrace.models.denoiser.Denoiser`)."""
+        if self.row_cache is None:
+            return self.evaluate(rows)
+        with self.row_cache.evaluating(rows):
+            return self.evaluate(rows)
+
+    @abstractmethod
+    def evaluate(self, rows: Rows) -> torch.Tensor:
+        """Calls the network with these rows, whatever its blocks do: [N, C, h, w] model outputs."""
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -118,7 +118,7 @@ class DiTPipeline(Pipeline):
         return [encode_class(request.class_label, self.device, null=self._classes) for request in requests]
 
     @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
+    def evaluate(self, rows: Rows) -> torch.Tensor:
         transformer = self.components.transformer
         output = transformer(
             rows.sample, timestep=rows.timestep, class_labels=rows.conditioning["class_labels"], return_dict=False

@@ -141,7 +141,7 @@ class StableDiffusionPipeline(TextPipeline):
         return self.components.unet
 
     @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
+    def evaluate(self, rows: Rows) -> torch.Tensor:
         return self.components.unet(
             rows.sample,
             rows.timestep,
@@ -189,7 +189,7 @@ class StableDiffusionXLPipeline(TextPipeline):
         return {**super()._micro_conditions(request), "time_ids": sizes}
 
     @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
+    def evaluate(self, rows: Rows) -> torch.Tensor:
         conditioning = rows.conditioning
         return self.components.unet(
             rows.sample,
@@ -255,7 +255,7 @@ class PixArtPipeline(TextPipeline):
         return {"resolution": resolution, "aspect_ratio": aspect_ratio}
 
     @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
+    def evaluate(self, rows: Rows) -> torch.Tensor:
         conditioning, transformer = rows.conditioning, self.components.transformer
         output = transformer(
             rows.sample,

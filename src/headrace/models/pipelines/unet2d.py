@@ -47,7 +47,7 @@ class UNet2DPipeline(Pipeline):
         return [encode_class(request.class_label, self.device) for request in requests]
 
     @override
-    def denoise(self, rows: Rows) -> torch.Tensor:
+    def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
         output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False)[0]
         return output[:, : rows.sample.shape[1]]
