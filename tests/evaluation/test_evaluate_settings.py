@@ -135,12 +135,22 @@ def test_a_cache_that_cannot_be_written_names_its_option(headrace, data, tmp_pat
 
 
 def test_speed_adds_runs_up_and_never_those_of_other_machines(tmp_path):
-    file = tmp_path / "speed.json"
-    assert add_run(file, 0, 3.0, 1, {"device": "cpu"}) == {}
-    assert add_run(file, 10, 5.0, 100, {"device": "cpu"})["images_per_second"] == 2.0
-    both = add_run(file, 30, 5.0, 80, {"device": "cpu"})
-    assert (both["images_timed"], both["images_per_second"], both["peak_memory_bytes"]) == (40, 4.0, 100)
-    assert add_run(file, 0, 0.0, 0, {"device": "gpu"}) == both
-    assert add_run(file, 10, 1.0, 7, {"device": "gpu"})["images_per_second"] == 10.0
+    file, cpu, gpu = tmp_path / "speed.json", {"device": "cpu"}, {"device": "gpu"}
+    assert add_run(file, 0, 3.0, 1, cpu) == ({}, cpu)
+    assert add_run(file, 10, 5.0, 100, cpu)[0]["images_per_second"] == 2.0
+    both = add_run(file, 30, 5.0, 80, cpu)
+    assert (both[0]["images_timed"], both[0]["images_per_second"], both[0]["peak_memory_bytes"]) == (40, 4.0, 100)
+    assert add_run(file, 0, 0.0, 0, gpu) == both
+    assert both[1] == cpu
+    alone, where = add_run(file, 10, 1.0, 7, gpu)
+    assert (alone["images_per_second"], where) == (10.0, gpu)
     file.write_text("[]")
-    assert add_run(file, 1, 1.0, 1, {})["images_per_second"] == 1.0
+    assert add_run(file, 1, 1.0, 1, cpu)[0]["images_per_second"] == 1.0
+
+
+def test_a_report_names_the_slots_that_its_pictures_were_timed_with(headrace, tiny_model, data, tmp_path):
+    common = tiny_model("ddpm"), "--data", data, "--steps", 1, "-n", 3, "--work", tmp_path / "work", "--json"
+    first, again = (json.loads(headrace(*common, "--slots", slots)) for slots in (2, 3))
+    assert again["cost"] == first["cost"]
+    assert again["settings"]["slots"] == first["settings"]["slots"] == 2
+    assert again["machine"] == first["machine"]

@@ -27,7 +27,10 @@ _OF_ONE_PICTURE = ("prompt", "class_label", "seed")
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures to measure. `settings`, `cost` and `machine` are empty for pictures that were found."""
+    """Pictures to measure. `settings`, `cost` and `machine` are empty for pictures that were found.
+
+    `machine`, and the slots in `settings`, are those that the pictures were timed on, by whichever run made them.
+    """
 
     source: PictureSource
     name: str
@@ -119,13 +122,13 @@ class Sampler:
             raise DataError(
                 f"{len(display.found)} of {options.count} pictures came out", "Mend what the errors above say"
             )
-        machine = describe_machine(device)
-        conditions = {**machine, "slots": options.engine.slots}
+        conditions = {**describe_machine(device), "slots": options.engine.slots}
         seconds = 0.0 if display.began is None else ended - display.began
-        speed = add_run(work / "speed.json", tally.made, seconds, peak_memory(device), conditions)
+        speed, timed_on = add_run(work / "speed.json", tally.made, seconds, peak_memory(device), conditions)
         shared = {key: value for key, value in display.settings.items() if key not in _OF_ONE_PICTURE}
         shared |= {"first_seed": options.request.seed, "samples": options.count, "failed": tally.failed}
-        shared["slots"] = options.engine.slots
+        machine = {key: value for key, value in timed_on.items() if key != "slots"}
+        shared["slots"] = timed_on.get("slots")
         warnings = self._conditions.warnings(options.count)
         if tally.failed:
             warnings.append(f"{tally.failed} of {options.count} pictures failed and are left out of all figures")
