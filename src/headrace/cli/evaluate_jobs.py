@@ -44,7 +44,7 @@ class Conditions:
 
 def find_conditions(options: SampleOptions, pipeline: Any) -> Conditions:
     """Asks the pipeline. Raises `RequestError`: a request that it cannot serve, or no prompts."""
-    needed = _needed(pipeline, options.request)
+    needed = needed_field(pipeline, options.request)
     if options.prompts is not None and needed != "prompt":
         raise RequestError("prompts", f"{pipeline.name} takes no prompts", "Leave --prompts out")
     if needed == "prompt":
@@ -63,7 +63,7 @@ def make_jobs(request: Request, count: int, conditions: Conditions) -> Iterator[
         yield Job(request.model_copy(update=update), f"{number:06d}")
 
 
-def _needed(pipeline: Any, request: Request) -> str | None:
+def needed_field(pipeline: Any, request: Request) -> str | None:
     """The field that a request of this model cannot do without. Raises `RequestError` for any other fault."""
     try:
         pipeline.check(request)
@@ -81,21 +81,27 @@ def _classes(pipeline: Any) -> int:
 
 def _prompts(options: SampleOptions) -> list[str]:
     if options.prompts is not None:
-        try:
-            lines = options.prompts.expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RequestError("prompts", f"{options.prompts} cannot be read: {error}", "Give a text file") from None
-        found = [line.strip() for line in lines if line.strip()]
-        where = str(options.prompts)
-    else:
-        where = f"the captions of {options.data}"
-        entries = open_source(options.data).entries() if options.data is not None else iter(())
-        found = [entry.caption for entry in entries if entry.caption]
-        random.Random(0).shuffle(found)  # so that the first few stand for all, and more samples begin with the same
-    if not found:
+        return read_prompts(options.prompts)
+    entries = open_source(options.data).entries() if options.data is not None else iter(())
+    found = [entry.caption for entry in entries if entry.caption]
+    random.Random(0).shuffle(found)  # so that the first few stand for all, and more samples begin with the same
+    return _checked(found, f"the captions of {options.data}")
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The lines of a text file, blank ones left out. Raises `RequestError`: unreadable, empty, a prompt too long."""
+    try:
+        lines = file.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError("prompts", f"{file} cannot be read: {error}", "Give a text file") from None
+    return _checked([line.strip() for line in lines if line.strip()], str(file))
+
+
+def _checked(prompts: list[str], where: str) -> list[str]:
+    if not prompts:
         raise RequestError(
             "prompts", f"a text-to-image model needs prompts, and {where} has none", "Add --prompts FILE"
         )
-    for text in found:
+    for text in prompts:
         Request.parse({"prompt": text})
-    return found
+    return prompts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_every_lifetime_obeys_equation_7(change, delta):
     compute = schedule_of(change, delta).compute
     for block in range(compute.shape[1]):
         computed = [*np.flatnonzero(compute[:, block]).tolist(), None]
-        for start, end in zip(computed, computed[1:], strict=False):
+        for start, end in pairwise(computed):
             last = (len(compute) if end is None else end) - 1
             assert math.fsum(change[start:last, block]) <= delta * (1 + 1e-12) + 1e-12
             if end is not None and delta > 0:

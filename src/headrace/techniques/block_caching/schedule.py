@@ -66,8 +66,7 @@ def from_change(blocks: Sequence[str], timesteps: ArrayLike, change: ArrayLike, 
     Raises `CalibrationError`.
     """
     steps = _checked_change(blocks, timesteps, change)
-    if not math.isfinite(delta) or delta < 0:
-        raise CalibrationError(f"delta is {delta}", "It is the change that a reused value may reach: 0 or more")
+    check_delta(delta)
     compute: Bools = np.ones((len(steps) + 1, len(blocks)), dtype=np.bool_)
     accumulated: Floats = np.zeros(len(blocks))
     for row, change_to_row in enumerate(steps, start=1):
@@ -110,7 +109,13 @@ def for_saving(
     return from_change(blocks, timesteps, steps, high), high
 
 
-def check_target(target: float, most: float) -> None:
+def check_delta(delta: float) -> None:
+    """Raises `CalibrationError` where `delta` is no threshold."""
+    if not math.isfinite(delta) or delta < 0:
+        raise CalibrationError(f"delta is {delta}", "It is the change that a reused value may reach: 0 or more")
+
+
+def check_target(target: float, most: float = 1.0) -> None:
     """Raises `CalibrationError` where `target` is no share of the operations, or more than `most`."""
     if not 0 <= target < 1:  # NaN as well
         raise CalibrationError(f"a saving of {target} is not accepted", "It is a share of the network's MACs, 0 to 1")
