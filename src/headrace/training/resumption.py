@@ -16,7 +16,7 @@ _FIXED = (
 
 
 def check_recipe(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lines that say what differs, `key: old -> new`; none when the checkpoint has no record.
+    """Lines that say what differs, `key was old and is new`; none when the checkpoint has no record.
 
     Raises `TrainingError` where what differs cannot be continued from.
     """

@@ -1,4 +1,4 @@
-"""Embedded classifiers as feature extractors: folders with config.json and model.safetensors among the assets."""
+"""Classifiers as feature extractors: folders with config.json and model.safetensors, embedded or trained."""
 
 from __future__ import annotations
 

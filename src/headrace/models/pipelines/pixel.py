@@ -44,5 +44,5 @@ def square(sample_size: Any) -> tuple[int, int]:
 
 
 def downsampling(network: Any) -> int:
-    """By how much a U-Net shrinks its input inside: its sizes must be multiples of it."""
+    """By how much a U-Net shrinks its input inside, or an autoencoder: sizes must be multiples of it."""
     return int(2 ** (len(network.config.block_out_channels) - 1))
