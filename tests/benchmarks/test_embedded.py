@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from headrace.benchmarks.embedded import labelled_grid, recalls, run, spread_indices
+from headrace.benchmarks.embedded import labelled_grid, recalls, run
 from headrace.benchmarks.registry import BenchOptions
 from headrace.errors import DataError
 
@@ -50,12 +50,6 @@ def test_recall_counts_the_truth_among_the_nearest():
     order = np.array([[3, 1, 2, 0, 4, 5], [0, 1, 2, 3, 4, 5]])
     assert recalls(order, np.array([3, 5])) == {"top1": 0.5, "top5": 0.5}
     assert recalls(order, np.array([4, 0])) == {"top1": 0.5, "top5": 1.0}
-
-
-def test_captions_are_spread_and_not_repeated():
-    assert spread_indices(10, 200).tolist() == list(range(10))
-    assert spread_indices(1648, 200)[[0, -1]].tolist() == [0, 1647]
-    assert len(set(spread_indices(1648, 200).tolist())) == 200
 
 
 def test_the_label_tells_how_near():

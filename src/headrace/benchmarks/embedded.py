@@ -29,6 +29,7 @@ from headrace.evaluation.features import NearestPictures, recall
 from headrace.evaluation.metrics.paired import psnr
 from headrace.files import write_file
 from headrace.models.pipelines.folder import find
+from headrace.pictures.spread import spread_indices
 from headrace.request import Request
 from headrace.training.data import ImageSet, load_images
 from headrace.training.objectives.autoencoder import reconstruct
@@ -74,11 +75,6 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
         _write(options.out, figures, labelled_grid(references, made, order, chosen, data.captions))
         console.print(f"grid and figures in {options.out}", highlight=False)
     return figures
-
-
-def spread_indices(count: int, wanted: int) -> np.ndarray:
-    """At most `wanted` of `count` indices, evenly spread."""
-    return np.linspace(0, count - 1, min(wanted, count)).round().astype(int)
 
 
 def generate(engine: Engine, captions: Sequence[str]) -> np.ndarray:

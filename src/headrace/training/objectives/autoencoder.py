@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from headrace.errors import RecipeError
 from headrace.evaluation.metrics.paired import psnr
+from headrace.models.pipelines.pixel import downsampling
 from headrace.pictures.grid import image_grid
+from headrace.pictures.spread import spread
 from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
 from headrace.training.objectives.objective import Batch, Losses, Objective
@@ -48,8 +50,7 @@ class AutoencoderObjective(Objective):
     def draws(self, count: int, generator: torch.Generator) -> Batch:
         """`posterior` and `noise`, each normal [B, C, h, w]: for the sample of the latents and for `latent_noise`."""
         config = self.autoencoder.config
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        size = [side // factor for side in self.data.images.shape[-2:]]
+        size = [side // downsampling(self.autoencoder) for side in self.data.images.shape[-2:]]
         shape, device = (count, config.latent_channels, *size), generator.device
         names = ("posterior", "noise") if self.phase.latent_noise else ("posterior",)
         return {name: torch.randn(shape, generator=generator, device=device) for name in names}
@@ -108,11 +109,6 @@ def charbonnier(error: torch.Tensor, epsilon: float = 1e-2) -> torch.Tensor:
 def difference_loss(error: torch.Tensor) -> torch.Tensor:
     """Charbonnier loss of the horizontal and vertical differences of an error [B, 3, H, W]."""
     return charbonnier(error.diff(dim=-1)) + charbonnier(error.diff(dim=-2))
-
-
-def spread(images: torch.Tensor, count: int) -> torch.Tensor:
-    """At most `count` of N items, evenly spread."""
-    return images[np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
 
 
 @torch.no_grad()

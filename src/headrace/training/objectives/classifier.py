@@ -18,10 +18,10 @@ from headrace.errors import DataError, RecipeError, TrainingError
 from headrace.evaluation.extractors.classifier import load_classifier, save_classifier
 from headrace.evaluation.extractors.classifier_network import PATCH, Classifier, ClassifierConfig
 from headrace.pictures.grid import image_grid
+from headrace.pictures.spread import spread
 from headrace.training.augmentation import cut_out, shifted
 from headrace.training.captioned import captioned
 from headrace.training.data import ImageSet
-from headrace.training.objectives.autoencoder import spread
 from headrace.training.objectives.objective import Batch, Losses, Objective
 from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.whitening import whitening_filters
@@ -91,7 +91,7 @@ class ClassifierObjective(Objective):
         return len(self.data)
 
     def scores(self) -> dict[str, float]:
-        """`accuracy`: of the classifier as exported, on the held-out pictures."""
+        """`held_out_accuracy`: of the classifier as exported."""
         return {"held_out_accuracy": self._accuracy(self._judge())}
 
     def sample_grid(self) -> Image.Image:

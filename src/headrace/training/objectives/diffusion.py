@@ -17,6 +17,7 @@ from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.latent import LatentDiffusionPipeline
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.pictures.grid import image_grid
+from headrace.pictures.spread import spread_indices
 from headrace.plan.trace import trace
 from headrace.request import Request
 from headrace.training.data import ImageSet
@@ -93,8 +94,8 @@ class DiffusionObjective(DenoisingObjective):
         data = self.data.held_out
         if data is None:
             return {}
-        count = min(_SCORED, len(data))
-        where = torch.linspace(0, len(data) - 1, count).round().long()
+        where = torch.from_numpy(spread_indices(len(data), _SCORED))
+        count = len(where)
         space = self.space.over(data.images[where])
         generator = torch.Generator().manual_seed(0)
         draws = self.draws(count, generator) | {"mirrored": torch.zeros(count, dtype=torch.bool)}

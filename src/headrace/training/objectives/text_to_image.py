@@ -16,10 +16,10 @@ from headrace.engine import Engine, EngineSettings
 from headrace.errors import RecipeError
 from headrace.models.pipelines.text import StableDiffusionPipeline as StableDiffusionAdapter
 from headrace.pictures.grid import image_grid
+from headrace.pictures.spread import spread
 from headrace.request import Request
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
-from headrace.training.objectives.autoencoder import spread
 from headrace.training.objectives.denoising import DenoisingObjective
 from headrace.training.objectives.objective import Batch
 from headrace.training.processes.build import build_process
