@@ -14,6 +14,7 @@ import torch
 from headrace.errors import DataError, RecipeError, TrainingError
 from headrace.evaluation.extractors.classifier import ClassifierFeatures, load_classifier
 from headrace.training.augmentation import cut_out, shifted
+from headrace.training.checkpoint import read_checkpoint
 from headrace.training.data import load_images
 from headrace.training.objectives.classifier import ClassifierObjective, logits_of, measure_statistics
 from headrace.training.recipe import parse_recipe
@@ -77,6 +78,28 @@ def test_a_resumed_run_has_the_same_losses_and_the_same_weights(values, tmp_path
     assert losses[0] == losses[1]
     weights = [(tmp_path / name / "model/classifier/model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert weights[0] == weights[1]
+
+
+def test_the_statistics_of_exported_batch_norms_are_those_of_the_cycles_mean(values, tmp_path):
+    values["phases"]["classifier"]["loop"] |= {"cycles": 3, "checkpoint_every": 10, "ema_decay": 0.9}
+    recipe = parse_recipe(values)
+    train(recipe, RunOptions(out=tmp_path / "run"))
+    found = load_classifier(tmp_path / "run" / "shapes").state_dict()
+    kept = read_checkpoint(tmp_path / "run" / "classifier" / "checkpoints" / "step-00000030").learned
+    data = load_images(recipe.data)
+    torch.manual_seed(recipe.seed)
+    again = ClassifierObjective(recipe.phases["classifier"], data, tmp_path / "again")
+    expected = {}
+    for name, weights in {"mean": kept.cycle_mean, "last end": kept.average}.items():
+        again.load_state_dict(again.state_dict() | weights)
+        measure_statistics(again.classifier, data.images)
+        expected[name] = {key: value.half().float() for key, value in again.classifier.state_dict().items()}
+    statistics = [key for key in found if key.endswith(("running_mean", "running_var"))]
+    assert statistics
+    for key in found:
+        torch.testing.assert_close(found[key], expected["mean"][key].to(found[key].dtype), rtol=1e-3, atol=1e-4)
+    for key in statistics[2:]:  # the first norm stands behind the fixed stem
+        assert (found[key] - expected["last end"][key]).abs().max() > 1e-3, key
 
 
 def test_labels_that_are_missing_or_name_no_class(values, tmp_path):

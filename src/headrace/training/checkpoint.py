@@ -21,18 +21,23 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a phase stands: steps done, seconds spent on them, updates of the averaged weights."""
+    """Where a phase stands: steps done, seconds spent on them, updates of the averaged weights in the present cycle.
+
+    `cycle_ends`: how many ends of cycles are in their mean.
+    """
 
     step: int = 0
     seconds: float = 0.0
     average_updates: int = 0
+    cycle_ends: int = 0
 
 
 @dataclass(frozen=True)
 class Learned:
     """What training changes, by the names of the objective's parameters and buffers.
 
-    `optimizer` has a key `NAME.exp_avg` and the like for each parameter; `loss_scale` is fp16's, else empty.
+    `optimizer` has a key `NAME.exp_avg` and the like for each parameter; `loss_scale` is fp16's, else empty;
+    `cycle_mean` is empty until a cycle has ended.
     """
 
     weights: Tensors
@@ -40,6 +45,7 @@ class Learned:
     optimizer: Tensors
     buffers: Tensors = field(default_factory=dict)
     loss_scale: dict[str, float] = field(default_factory=dict)
+    cycle_mean: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class Checkpoint:
 _TABLES = ("weights", "average", "optimizer", "buffers")
 
 
+def _tables(progress: Progress) -> tuple[str, ...]:
+    """The parts of a checkpoint that are files of tensors."""
+    return (*_TABLES, "cycle_mean") if progress.cycle_ends else _TABLES
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write `folder/step-NNNNNNNN`, then remove all but the last `keep`. Raises `OutputError`, the old ones intact."""
     learned = checkpoint.learned
@@ -61,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     content["recipe"] = dict(checkpoint.recipe)
 
     def write(path: Path) -> None:
-        for name in _TABLES:
+        for name in _tables(checkpoint.progress):
             tensors = {key: value.detach().contiguous().cpu() for key, value in getattr(learned, name).items()}
             save_file(tensors, path / f"{name}.safetensors")
         (path / "progress.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -103,9 +114,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint's content, on the CPU. Raises `TrainingError` when it is damaged."""
     try:
         content = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-        names = _TABLES if content.get("format", 1) >= 2 else _TABLES[:3]
+        updates, ends = int(content["average_updates"]), int(content.get("cycle_ends", 0))
+        progress = Progress(int(content["step"]), float(content["seconds"]), updates, ends)
+        names = _tables(progress) if content.get("format", 1) >= 2 else _TABLES[:3]
         tables = {name: load_file(path / f"{name}.safetensors") for name in names}
-        progress = Progress(int(content["step"]), float(content["seconds"]), int(content["average_updates"]))
         learned = Learned(**tables, loss_scale=content.get("loss_scale", {}))
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error

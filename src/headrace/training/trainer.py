@@ -18,6 +18,7 @@ from headrace.files import write_file
 from headrace.training.board import Board
 from headrace.training.checkpoint import Checkpoint, Progress, checkpoints, newest_checkpoint, save_checkpoint
 from headrace.training.curve import plot_curve
+from headrace.training.cycles import cycles_ended
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Objective
@@ -104,16 +105,27 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the weights, not yet looked at. Raises `TrainingError` when fp16 skips one after another."""
-        step, rate = self.progress.step, learning_rate(self.loop, self.progress.step, self._fraction())
+        step, before = self.progress.step, self._fraction()
+        rate = learning_rate(self.loop, step, before)
         parts = self.split.batches(self.objective, self.settings.seed, step, self.accelerator.device)
         update = self.weights.update(parts, rate)
-        updates = self.weights.average.optimization_step
-        self.progress = replace(self.progress, step=step + 1, seconds=self._clock(), average_updates=updates)
+        self.progress = replace(self.progress, step=step + 1, seconds=self._clock())
+        self._end_cycle(before)
+        updates, ends = self.weights.average.optimization_step, self.weights.cycle_mean.ends
+        self.progress = replace(self.progress, average_updates=updates, cycle_ends=ends)
         self._unchecked.append(_Done(self.progress, update, rate))
         self._skipped = self._skipped + 1 if update.skipped else 0
         if self._skipped >= _MOST_SKIPPED:
             self.write_down()
             raise self._broken(f"the gradients of {_MOST_SKIPPED} steps one after another overflow fp16, to", step + 1)
+
+    def _end_cycle(self, before: float) -> None:
+        """Ends a cycle of several when the last step, begun at `before` of the phase, was its last."""
+        cycles = self.loop.cycles
+        ended = cycles_ended(cycles, self._fraction())
+        if cycles > 1 and ended > cycles_ended(cycles, before):
+            self.weights.end_cycle()
+            self.display.say(f"step {self.progress.step}: cycle {ended} of {cycles} has ended")
 
     def write_down(self) -> float:
         """Check and log the steps since the last time; their mean loss. Raises `TrainingError` where it is a NaN.
@@ -157,7 +169,7 @@ class Trainer:
         self._window = (self.progress.step, time.monotonic())
 
     def _sample(self, model_folder: Path) -> None:
-        """Scores, a grid of samples and the export, all with the averaged weights."""
+        """Scores, a grid of samples and the export, all with the averaged weights or the mean of the cycles' ends."""
         self.write_down()
         if self.accelerator.is_main_process:
             step = self.progress.step
@@ -221,7 +233,7 @@ class Trainer:
         if found is None:
             return Progress()
         changed = check_recipe(found.recipe, self._recipe())
-        self.weights.restore(found.learned, found.progress.average_updates)
+        self.weights.restore(found.learned, found.progress)
         for line in changed:
             self.display.say(f"resumed with another recipe: {line}")
-        return found.progress
+        return replace(found.progress, cycle_ends=self.weights.cycle_mean.ends)

@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from headrace.errors import TrainingError
-from headrace.training.checkpoint import Learned, Tensors
+from headrace.training.checkpoint import Learned, Progress, Tensors
+from headrace.training.cycle_mean import CycleMean
 from headrace.training.objectives.objective import Batch, Losses, Objective
 from headrace.training.tables.loop import LoopTable
 
@@ -30,7 +31,11 @@ class Update:
 
 
 class Weights:
-    """An objective's trained parameters with their optimiser and their averages (exponential, warmed up)."""
+    """An objective's trained parameters with their optimiser and their averages (exponential, warmed up).
+
+    With several cycles the average begins anew in each of them, and its values at their ends have a mean of their own.
+    The optimiser's moments go on.
+    """
 
     def __init__(self, objective: Objective, loop: LoopTable, accelerator: Accelerator) -> None:
         self.loop, self.accelerator = loop, accelerator
@@ -47,6 +52,7 @@ class Weights:
         )
         self.module, self.optimizer = accelerator.prepare(self.objective, optimizer)
         self.average = EMAModel(self.parameters, decay=loop.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
+        self.cycle_mean = CycleMean()
 
     def update(self, parts: Iterable[Batch], rate: float) -> Update:
         """Move the weights along the mean gradient of the parts (`gradient_accumulation_steps` of them)."""
@@ -76,11 +82,19 @@ class Weights:
         self.optimizer.zero_grad(set_to_none=True)
         return scaler is not None and scaler.get_scale() < before
 
+    def end_cycle(self) -> None:
+        """The averaged weights join the mean of the cycles' ends; the average begins anew with the next update."""
+        self.cycle_mean.add(self.average.shadow_params)
+        self.average.optimization_step = 0
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The networks hold the averaged weights, for evaluation, inside this context."""
+        """The networks hold the weights to be exported, for evaluation, inside this context.
+
+        These are the averaged ones, and from the end of the first of several cycles on the mean of the ends so far.
+        """
         self.average.store(self.parameters)
-        self.average.copy_to(self.parameters)
+        (self.cycle_mean if self.cycle_mean.ends else self.average).copy_to(self.parameters)
         self.objective.eval()
         try:
             with torch.no_grad():
@@ -102,23 +116,31 @@ class Weights:
             optimizer=moments,
             buffers=self._buffers(),
             loss_scale={} if scaler is None else scaler.state_dict(),
+            cycle_mean=dict(zip(self.names, self.cycle_mean.tensors, strict=False)),  # none before the first end
         )
 
-    def restore(self, learned: Learned, average_updates: int) -> None:
-        """Put a checkpoint's tensors in place. Raises `TrainingError` when they are of another network."""
+    def restore(self, learned: Learned, progress: Progress) -> None:
+        """Put a checkpoint's tensors in place. Raises `TrainingError` when they are of another network.
+
+        With one cycle what other cycles came to is left out.
+        """
         weights, average = self._by_name(learned.weights), self._by_name(learned.average)
         own = dict(zip(self.names, self.parameters, strict=True))
         check_shapes(own, weights)
         buffers = self._buffers()
         if learned.buffers:
             check_shapes(buffers, learned.buffers)
+        if progress.cycle_ends and self.loop.cycles > 1:
+            check_shapes(own, learned.cycle_mean)
+            mean = [learned.cycle_mean[name].to(parameter) for name, parameter in own.items()]
+            self.cycle_mean.restore(mean, progress.cycle_ends)
         with torch.no_grad():
             for name, shadow in zip(self.names, self.average.shadow_params, strict=True):
                 own[name].copy_(weights[name])
                 shadow.copy_(average[name])
             for name, value in learned.buffers.items():
                 buffers[name].copy_(value)
-        self.average.optimization_step = average_updates
+        self.average.optimization_step = progress.average_updates
         content = self.optimizer.optimizer.state_dict()
         content["state"] = self._by_number(learned.optimizer)
         self.optimizer.optimizer.load_state_dict(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.training.tables.table import Table
 
@@ -17,9 +17,13 @@ class LoopTable(Table):
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="times batch_size that each process takes into one step, one after another"
     )
+    cycles: int = Field(
+        1, ge=1, description="equal parts, each with a fall of the rate and averaged weights; their mean is exported"
+    )
+    cycle_decay: float = Field(1.0, gt=0, le=1, description="peak of each cycle, as a fraction of the one before")
     learning_rate: float = Field(gt=0, lt=1, description="peak of the schedule")
-    final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a fraction of the peak")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a fraction of its peak")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up, in the first cycle alone")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay")
     betas: tuple[float, float] = Field((0.9, 0.99), strict=False, description="AdamW's averaging coefficients")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -33,3 +37,10 @@ class LoopTable(Table):
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     tensorboard: bool = Field(False, description="also log for TensorBoard, with the extra of that name")
     keep_checkpoints: int = Field(2, ge=1, description="older checkpoints are removed")
+
+    @field_validator("cycles")
+    @classmethod
+    def _has_a_step_each(cls, cycles: int, info: ValidationInfo) -> int:
+        if cycles > info.data.get("steps", cycles):
+            raise ValueError(f"there are only {info.data['steps']} steps")
+        return cycles
