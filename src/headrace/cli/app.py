@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, compare, demo, evaluate, generate, models, plan, train
+from headrace.cli import bench, calibrate, compare, demo, evaluate, generate, models, plan, train
 
 app = typer.Typer(
     name="headrace",
@@ -20,6 +20,7 @@ app.command(
 app.command("models", epilog="Example: headrace models --dir ~/models")(models.models)
 app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
 app.add_typer(plan.app, name="plan")
+app.add_typer(calibrate.app, name="calibrate")
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)

@@ -1,0 +1,96 @@
+"""What `headrace calibrate` shows: a bar on standard error, then a table of the schedule's blocks."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from headrace.cli.block_label import block_label
+from headrace.techniques.block_caching.artefact import BlockCacheArtefact
+
+
+class CalibrationBar:
+    """Counts plan rows and shows their rate and the time left; nothing where standard error is no terminal."""
+
+    def __init__(self, rows: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("[bold]measuring"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} rows, {task.fields[rate]:.1f} rows/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("measuring", total=rows, rate=0.0)
+        self._began = time.perf_counter()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, rows: int) -> None:
+        """So many more rows were evaluated."""
+        self._done += rows
+        rate = self._done / max(time.perf_counter() - self._began, 1e-9)
+        self._bar.update(self._task, completed=self._done, rate=rate)
+
+
+def show(artefact: BlockCacheArtefact, folder: Path, as_json: bool) -> None:
+    """A line for each cached block and what the schedule comes to; or one JSON object."""
+    if as_json:
+        typer.echo(json.dumps(summary(artefact, folder)))
+        return
+    schedule, profile = artefact.schedule, artefact.profile
+    shares, change = profile.work.share(schedule.blocks), profile.change(schedule.blocks)
+    table = Table(box=None, pad_edge=False)
+    for name in ("block", "evaluated", "share of MACs", "mean change", "largest", "longest reuse"):
+        table.add_column(name, justify="left" if name == "block" else "right")
+    for index, block in enumerate(schedule.blocks):
+        computed = schedule.compute[:, index]
+        table.add_row(
+            block_label(block), f"{computed.sum()}/{len(computed)}", f"{shares[index]:.1%}",
+            f"{change[:, index].mean():.3f}", f"{change[:, index].max():.3f}", f"{_longest(computed)} rows",
+        )  # fmt: skip
+    Console().print(table)
+    typer.echo(
+        f"delta {artefact.delta:.4g}: {artefact.saving:.1%} of the network's work is left out, "
+        f"at most {artefact.figures['speedup_bound']:.2f} times as fast; measured on {artefact.images} images"
+    )
+    typer.echo(f"written: schedule.json, lifetimes.png, profile.csv and profile.png in {folder}")
+
+
+def summary(artefact: BlockCacheArtefact, folder: Path) -> dict[str, object]:
+    """What scripts want to know of a schedule."""
+    return {
+        "schedule": str(folder / "schedule.json"),
+        "model": artefact.model,
+        "solver": artefact.solver_name or artefact.solver.split()[0],
+        "steps": artefact.steps,
+        "blocks": len(artefact.blocks),
+        "images": artefact.images,
+        "delta": artefact.delta,
+        "saving": artefact.saving,
+        **artefact.figures,
+    }
+
+
+def _longest(computed: np.ndarray) -> int:
+    """Rows of the longest run that reuses one value."""
+    starts = np.append(np.flatnonzero(computed), len(computed))
+    return int(np.diff(starts).max()) - 1

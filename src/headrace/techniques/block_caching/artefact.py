@@ -1,0 +1,152 @@
+"""A cache schedule with all that it was made from, as a file: measured once, cut at another threshold any time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self, get_args
+
+import numpy as np
+from pydantic import Field
+
+from headrace.artefact import Artefact
+from headrace.errors import ArtefactError, CalibrationError
+from headrace.models.blocks import Kind
+from headrace.plan import Plan
+from headrace.techniques.block_caching.calibrate import Profile, Work
+from headrace.techniques.block_caching.schedule import (
+    Floats,
+    Schedule,
+    check_delta,
+    check_target,
+    for_saving,
+    from_change,
+    most_saving,
+    saving,
+)
+
+DEFAULT_DELTA = 0.5  # section 4.2: a speed-up of 1.5, and the best pictures
+
+_Changes = tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which schedule is wanted of a profile: the blocks of a kind, by a threshold or by what is to be saved.
+
+    `delta` is equation 7's (None: 0.5, the paper's), `saving` a share of the network's multiply-accumulates that the
+    smallest sufficient threshold is searched for. Raises `CalibrationError` for both, or values out of range.
+    """
+
+    kind: Kind = "transformer"
+    delta: float | None = None
+    saving: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise CalibrationError(f"there are no {self.kind!r} blocks", f"Choose {' or '.join(get_args(Kind))}")
+        if self.delta is not None and self.saving is not None:
+            raise CalibrationError("a threshold and a saving were both given", "Give delta or saving")
+        if self.delta is not None:
+            check_delta(self.delta)
+        if self.saving is not None:
+            check_target(self.saving)
+
+
+class BlockCacheArtefact(Artefact):
+    """What `headrace calibrate blocks` found: the profile of all blocks, and the schedule of those that are cached."""
+
+    KIND: ClassVar[str] = "block cache schedule"
+
+    solver_name: str | None = Field(description="as a request names it; None: the model's own")
+    guidance_scale: float = Field(description="classifier-free guidance while measuring")
+    images: int = Field(ge=1, description="trajectories that the change is the mean of")
+    delta: float = Field(ge=0, description="accumulated change that a reused value may reach (equation 7)")
+    saving: float = Field(ge=0, lt=1, description="share of the network's multiply-accumulates that is left out")
+    blocks: tuple[str, ...] = Field(min_length=1, description="module paths of the cached blocks")
+    timesteps: tuple[float, ...] = Field(min_length=2, description="of each row")
+    compute: tuple[str, ...] = Field(description="a text a row, a letter a block: # evaluated, . reused")
+    profiled: tuple[str, ...] = Field(min_length=1, description="module paths of all measured blocks")
+    kinds: tuple[Kind, ...] = Field(description="of all measured blocks")
+    macs: tuple[Annotated[int, Field(ge=0)], ...] = Field(description="of all measured blocks, one row")
+    network_macs: int = Field(ge=1, description="of the whole network, one row")
+    change: _Changes = Field(description="relative L1 change from row to row, a list a row, a number a block")
+    deviation: _Changes = Field(description="its standard deviation over images")
+
+    def model_post_init(self, context: Any) -> None:
+        """Raises `ArtefactError` where lists do not fit one another."""
+        super().model_post_init(context)
+        rows, blocks = len(self.timesteps), len(self.profiled)
+        shapes = {
+            "compute": (self.compute, rows, len(self.blocks)),
+            "change": (self.change, rows - 1, blocks),
+            "deviation": (self.deviation, rows - 1, blocks),
+        }
+        for name, (lines, height, width) in shapes.items():
+            if len(lines) != height or any(len(line) != width for line in lines):
+                raise ArtefactError(f"{name} is not {height} x {width}", "Calibrate again; the file was changed")
+        if not len(self.kinds) == len(self.macs) == blocks or not set(self.blocks) <= set(self.profiled):
+            raise ArtefactError("its blocks do not fit one another", "Calibrate again; the file was changed")
+        if set("".join(self.compute)) - set("#."):
+            raise ArtefactError("compute has other letters than # and .", "Calibrate again; the file was changed")
+        try:
+            _ = self.schedule
+        except CalibrationError as error:
+            raise ArtefactError(error.problem, error.remedy) from None
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which rows evaluate which blocks."""
+        compute = np.array([[letter == "#" for letter in line] for line in self.compute])
+        return Schedule(self.blocks, np.array(self.timesteps), compute)
+
+    @property
+    def profile(self) -> Profile:
+        """What was measured."""
+        work = Work(self.profiled, self.kinds, self.macs, self.network_macs)
+        return Profile(work, np.array(self.timesteps), np.array(self.change), np.array(self.deviation), self.images)
+
+    @classmethod
+    def build(cls, profile: Profile, choice: Choice, **identity: Any) -> Self:
+        """The artefact of a profile and of the schedule that is chosen from it. Raises `CalibrationError`.
+
+        `identity` are the fields that say of what: model, weights, solver, steps, solver_name, guidance_scale.
+        """
+        work = profile.work
+        return cls(
+            **identity, **_chosen(profile, choice), images=profile.images, timesteps=tuple(profile.timesteps.tolist()),
+            profiled=work.blocks, kinds=work.kinds, macs=work.macs, network_macs=work.network_macs,
+            change=_rows(profile.mean), deviation=_rows(profile.deviation),
+        )  # fmt: skip
+
+    def rebuilt(self, choice: Choice) -> Self:
+        """Another schedule from the same profile: nothing is measured again. Raises `CalibrationError`."""
+        names = ("model", "weights", "solver", "steps", "solver_name", "guidance_scale")
+        return self.build(self.profile, choice, **{name: getattr(self, name) for name in names})
+
+
+def solver_identity(plan: Plan) -> str:
+    """The solver of a plan, as an artefact names it: its class and a digest of its configuration."""
+    return f"{plan.solver} {hashlib.sha256(plan.config.encode()).hexdigest()[:12]}"
+
+
+def _chosen(profile: Profile, choice: Choice) -> dict[str, Any]:
+    blocks = profile.work.of_kind(choice.kind)
+    change, cost = profile.change(blocks), profile.work.share(blocks)
+    if choice.saving is None:
+        delta = DEFAULT_DELTA if choice.delta is None else choice.delta
+        schedule = from_change(blocks, profile.timesteps, change, delta)
+    else:
+        schedule, delta = for_saving(blocks, profile.timesteps, change, cost, choice.saving)
+    saved = saving(schedule, cost)
+    figures = {
+        "evaluated": float(schedule.compute.mean()),
+        "most_saving": most_saving(blocks, len(schedule), cost),
+        "speedup_bound": 1 / (1 - saved),
+    }
+    letters = tuple("".join("#" if computes else "." for computes in row) for row in schedule.compute.tolist())
+    return {"blocks": blocks, "compute": letters, "delta": float(delta), "saving": saved, "figures": figures}
+
+
+def _rows(values: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in values.tolist())

@@ -1,0 +1,70 @@
+"""A pipeline whose blocks follow a cache schedule (Wimbauer et al. 2024, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from headrace.errors import ArtefactError, ModelError
+from headrace.models.blocks import find_blocks
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.fingerprint import pipeline_fingerprint
+from headrace.models.row_cache import RowCache
+from headrace.plan import Plan
+from headrace.techniques.block_caching.artefact import BlockCacheArtefact, solver_identity
+from headrace.techniques.block_caching.schedule import apply
+
+
+def enable(
+    pipeline: Pipeline, artefact: BlockCacheArtefact, dtype: torch.dtype | None = None
+) -> Callable[[Plan], Plan]:
+    """Attaches a row cache for the artefact's blocks and returns what fills a plan's `compute` column.
+
+    `dtype` is that of the stored values (None: the network's; bfloat16 halves the memory of float32). Pass the function
+    that is returned to the engine as `decide`; it raises `ArtefactError` for a plan of another solver.
+    Raises `ArtefactError`, before anything is changed, for an artefact of another model or of other blocks, and
+    `ModelError` where the pipeline caches already.
+    """
+    check_model(pipeline, artefact)
+    if pipeline.row_cache is not None:
+        raise ModelError(
+            f"{pipeline.name} caches blocks already", "Enable one schedule, or remove the other cache first"
+        )
+    pipeline.row_cache = RowCache(pipeline.network, artefact.blocks, dtype)
+    schedule = artefact.schedule
+
+    def decide(plan: Plan) -> Plan:
+        check_solver(plan, artefact)
+        return apply(plan, schedule)
+
+    return decide
+
+
+def check_model(pipeline: Pipeline, artefact: BlockCacheArtefact) -> None:
+    """Raises `ArtefactError` where the artefact was made for another model, or names blocks that it does not have."""
+    found = pipeline_fingerprint(pipeline)
+    if found != artefact.weights:
+        raise ArtefactError(
+            f"the cache schedule was made for {artefact.model}, weights {artefact.weights}, "
+            f"and this is {pipeline.name}, weights {found}",
+            "Calibrate this model: headrace calibrate blocks",
+        )
+    known = {*find_blocks(pipeline.network, "transformer"), *find_blocks(pipeline.network, "resnet")}
+    unknown = [block for block in artefact.blocks if block not in known]
+    if unknown:
+        raise ArtefactError(
+            f"the cache schedule names block {unknown[0]!r}, and {pipeline.name} has none that is called so",
+            "Calibrate this model: headrace calibrate blocks",
+        )
+
+
+def check_solver(plan: Plan, artefact: BlockCacheArtefact) -> None:
+    """Raises `ArtefactError` where the artefact was made with another solver than the plan's."""
+    if solver_identity(plan) != artefact.solver:
+        own = artefact.solver_name or artefact.solver.split()[0]
+        same = " (the same class, otherwise configured)" if plan.solver == artefact.solver.split()[0] else ""
+        raise ArtefactError(
+            f"the cache schedule was made with {own}, and the request's solver is {plan.solver}{same}",
+            f"Ask for {own}, or calibrate with the other solver",
+        )
