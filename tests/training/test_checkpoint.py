@@ -65,11 +65,12 @@ def test_checkpoints_of_the_first_format_are_continued(tmp_path):
     assert losses(tmp_path / "line") == complete
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_killed_run_continues_with_the_same_losses(tmp_path, parquet, parts):
-    """The whole command, autoencoder phase, killed with SIGKILL after a checkpoint."""
+@pytest.mark.parametrize(("parts", "cycles"), [(1, 1), (2, 3)])
+def test_a_killed_run_continues_with_the_same_losses(tmp_path, parquet, parts, cycles):
+    """The whole command, autoencoder phase, killed with SIGKILL after a checkpoint; of three cycles in a later one."""
     values = tiny_recipes.recipe(parquet)
-    values["phases"]["autoencoder"]["loop"] |= {"steps": 24, "sample_every": 24, "gradient_accumulation_steps": parts}
+    loop = {"steps": 24, "sample_every": 24, "gradient_accumulation_steps": parts, "cycles": cycles}
+    values["phases"]["autoencoder"]["loop"] |= loop
     recipe = tiny_recipes.write_toml(tmp_path / "tiny.toml", values)
     command = [sys.executable, "-c", "from headrace.cli import main; main()", "train", str(recipe)]
     command += ["--phase", "autoencoder", "--out"]
@@ -77,7 +78,8 @@ def test_a_killed_run_continues_with_the_same_losses(tmp_path, parquet, parts):
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
     process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL)
     folder = tmp_path / "killed" / "autoencoder"
-    while not checkpoints(folder / "checkpoints"):
+    kept_at = {1: "step-00000004", 3: "step-00000008"}[cycles]
+    while not any(path.name >= kept_at for path in checkpoints(folder / "checkpoints")):
         assert process.poll() is None, "it ended before its first checkpoint"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -86,3 +88,5 @@ def test_a_killed_run_continues_with_the_same_losses(tmp_path, parquet, parts):
     subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, env=environment, capture_output=True)
     assert losses(folder) == losses(tmp_path / "whole" / "autoencoder")
     assert np.isfinite([float(loss) for _, loss in losses(folder)]).all()
+    exported = "model/vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "killed" / exported).read_bytes() == (tmp_path / "whole" / exported).read_bytes()

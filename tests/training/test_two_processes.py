@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -63,3 +64,9 @@ def test_a_nan_on_one_process_stops_both(folder):
         stopped = (folder / f"stopped-{rank}.txt").read_text()
         assert "not finite at step 7" in stopped
         assert "step-00000004" in stopped
+
+
+def test_both_end_their_cycles_with_the_same_steps_though_their_clocks_differ(folder):
+    first, second = (json.loads((folder / f"cycles-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert first["ends"] == [8, 16, 24]
