@@ -43,7 +43,8 @@ class Peer(Protocol):
         """The guided model output of one row, [N, C, h, w] float32; row 0 begins a new trajectory.
 
         `sample` [N, C, h, w] is already multiplied by `input_scale`; `encoder_hidden_states` [2N, T, D] holds the
-        conditional rows first and the unconditional rows behind them, as the engine batches them.
+        conditional rows first and the unconditional rows behind them, as the engine batches them. Raises
+        `HeadraceError` where no network is attached.
         """
         ...
 
@@ -92,6 +93,8 @@ class Uncached:
         self, row: int, sample: torch.Tensor, timestep: float, encoder_hidden_states: torch.Tensor
     ) -> torch.Tensor:
         """See `Peer.__call__`."""
+        if self._network is None:
+            raise HeadraceError(f"the peer {self.name!r} has no network", "Attach it first")
         if row == 0:
             self._start()
         scale = self._guidance[row]
@@ -106,8 +109,7 @@ class Uncached:
     ) -> torch.Tensor:
         """One network call, in the network's dtype; float32 outputs. The timestep stays on the host till inside."""
         network = self._network
-        if network is None:
-            raise HeadraceError(f"the peer {self.name!r} has no network", "Attach it first")
+        assert network is not None
         told = torch.tensor(timestep, dtype=torch.float32)
         return network(sample.to(network.dtype), told, encoder_hidden_states, return_dict=False)[0].float()
 
