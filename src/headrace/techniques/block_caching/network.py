@@ -13,26 +13,36 @@ from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.models.row_cache import RowCache
 from headrace.plan import Plan
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, solver_identity
+from headrace.techniques.block_caching.scale_shift import FoldedScaleShift, ScaleShift, block_channels
 from headrace.techniques.block_caching.schedule import apply
 
 
 def enable(
-    pipeline: Pipeline, artefact: BlockCacheArtefact, dtype: torch.dtype | None = None
+    pipeline: Pipeline,
+    artefact: BlockCacheArtefact,
+    dtype: torch.dtype | None = None,
+    scale_shift: ScaleShift | None = None,
 ) -> Callable[[Plan], Plan]:
     """Attaches a row cache for the artefact's blocks and returns what fills a plan's `compute` column.
 
-    `dtype` is that of the stored values (None: the network's; bfloat16 halves the memory of float32). Pass the function
-    that is returned to the engine as `decide`; it raises `ArtefactError` for a plan of another solver.
-    Raises `ArtefactError`, before anything is changed, for an artefact of another model or of other blocks, and
-    `ModelError` where the pipeline caches already.
+    `dtype` is that of the stored values (None: the network's; bfloat16 halves the memory of float32), `scale_shift`
+    what reused values are adjusted by (None: nothing; `find_scale_shift` reads what lies beside the artefact's file).
+    Pass the function that is returned to the engine as `decide`; it raises `ArtefactError` for a plan of another
+    solver. Raises `ArtefactError`, before anything is changed, for an artefact or adjustment of another model or of
+    other blocks, and `ModelError` where the pipeline caches already.
     """
     check_model(pipeline, artefact)
+    if scale_shift is not None:
+        check_channels(pipeline, artefact, scale_shift)
     if pipeline.row_cache is not None:
         raise ModelError(
             f"{pipeline.name} caches blocks already", "Enable one schedule, or remove the other cache first"
         )
     pipeline.row_cache = RowCache(pipeline.network, artefact.blocks, dtype)
     schedule = artefact.schedule
+    if scale_shift is not None:
+        folded = FoldedScaleShift(scale_shift, schedule.timesteps, pipeline.device, pipeline.dtype)
+        pipeline.row_cache.adjustment = folded
 
     def decide(plan: Plan) -> Plan:
         check_solver(plan, artefact)
@@ -67,4 +77,15 @@ def check_solver(plan: Plan, artefact: BlockCacheArtefact) -> None:
         raise ArtefactError(
             f"the cache schedule was made with {own}, and the request's solver is {plan.solver}{same}",
             f"Ask for {own}, or calibrate with the other solver",
+        )
+
+
+def check_channels(pipeline: Pipeline, artefact: BlockCacheArtefact, scale_shift: ScaleShift) -> None:
+    """Raises `ArtefactError` where scale and shift are of other blocks than the artefact's."""
+    expected = block_channels(pipeline.network, artefact.blocks)
+    if scale_shift.channels != expected:
+        raise ArtefactError(
+            f"scale and shift are for blocks of {list(scale_shift.channels)} channels, and the schedule's have "
+            f"{list(expected)}",
+            "Train them for this schedule: headrace calibrate scale-shift",
         )
