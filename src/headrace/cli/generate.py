@@ -14,6 +14,8 @@ from headrace.errors import RequestError
 
 if TYPE_CHECKING:
     from headrace.cli.jobs import BadLine, Job
+    from headrace.engine import Engine
+    from headrace.techniques.block_caching.artefact import BlockCacheArtefact
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Requests in the engine, in slots or waiting: enough that a slot never stays empty, few enough that memory stays flat.
@@ -53,21 +55,32 @@ def generate(
     device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0")] = "cpu",
     dtype: Annotated[str, typer.Option(help=" | ".join(DTYPES))] = "float32",
     slots: Annotated[int, typer.Option(min=1, help="pictures in memory at once")] = 32,
+    block_cache: Annotated[
+        Path | None,
+        typer.Option(help="of `headrace calibrate blocks`: reuse blocks that change little", metavar="SCHEDULE.json"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a picture on standard output")] = False,
 ) -> None:
     """Make pictures. Each is a PNG that carries its settings; a second run makes only those that are missing.
 
     With --from, the other options are defaults for what a line leaves out. Fields of a line: prompt, negative_prompt,
     class_label, steps, solver, guidance_scale, height, width, seed, n, name.
+
+    With --block-cache, solver and steps are by default those that the schedule was measured with.
     """
     height, width = _size(size, height, width)
     options = {
         "prompt": prompt, "negative_prompt": negative, "class_label": label, "steps": steps, "solver": solver,
         "guidance_scale": guidance, "height": height, "width": width, "seed": seed, "n": n,
     }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    engine = EngineOptions(model, device, dtype, slots)
+    artefact = None if block_cache is None else _load_schedule(block_cache)
+    if artefact is not None:
+        measured: dict[str, Any] = {"steps": artefact.steps, "solver": artefact.solver_name}
+        given = {name: value for name, value in measured.items() if value is not None} | given
     jobs, total = _jobs(given, source)
-    _run(jobs, total, EngineOptions(model, device, dtype, slots), out, as_json)
+    _run(jobs, total, engine, artefact, out, as_json)
 
 
 def _size(size: str | None, height: int | None, width: int | None) -> tuple[int | None, int | None]:
@@ -95,28 +108,50 @@ def _jobs(given: dict[str, Any], source: str | None) -> tuple[Iterator[Job | Bad
     return read_jobs(lines, given), total
 
 
-def _run(jobs: Iterator[Job | BadLine], total: int | None, options: EngineOptions, out: Path, as_json: bool) -> None:
+def _load_schedule(path: Path) -> BlockCacheArtefact:
+    from headrace.techniques.block_caching.artefact import BlockCacheArtefact
+
+    return BlockCacheArtefact.load(path)
+
+
+def _run(
+    jobs: Iterator[Job | BadLine],
+    total: int | None,
+    options: EngineOptions,
+    artefact: BlockCacheArtefact | None,
+    out: Path,
+    as_json: bool,
+) -> None:
     from headrace.cli.pictures import prepare_folder
     from headrace.models.pipelines.folder import inspect
 
     prepare_folder(out, _LEAST_ROOM)
     folder = inspect(options.model)
 
-    import torch  # from here on the imports are heavy, and mistakes in the options have been found
-
+    # From here on the imports are heavy, and mistakes in the options have been found.
     from headrace.cli.generate_display import GenerateDisplay
     from headrace.cli.lookahead import Lookahead
     from headrace.cli.production import Destination, Production
-    from headrace.engine import Engine
     from headrace.models.pipelines.fingerprint import fingerprint
 
-    engine = Engine.from_pretrained(
-        options.model, device=options.device, dtype=getattr(torch, options.dtype), slots=options.slots
-    )
+    engine = _engine(options, artefact)
+    destination = Destination(out, fingerprint(folder), None if artefact is None else artefact.identity)
     ahead = _AHEAD_OF_SLOTS * options.slots
     with GenerateDisplay(total, as_json) as display:
-        production = Production(engine, Destination(out, fingerprint(folder)), display, ahead)
-        tally = production.run(Lookahead(jobs, ahead))
+        tally = Production(engine, destination, display, ahead).run(Lookahead(jobs, ahead))
     display.summary(tally, out)
     if tally.failed:
         raise typer.Exit(1)
+
+
+def _engine(options: EngineOptions, artefact: BlockCacheArtefact | None) -> Engine:
+    """An engine on the model; with an artefact, one whose rows follow its cache schedule."""
+    import torch
+
+    from headrace.engine import Engine, EngineSettings
+    from headrace.models.pipelines.loading import load
+    from headrace.techniques.block_caching.network import enable
+
+    pipeline = load(options.model, device=options.device, dtype=getattr(torch, options.dtype))
+    decide = None if artefact is None else enable(pipeline, artefact)
+    return Engine(pipeline, EngineSettings(slots=options.slots), decide)

@@ -28,11 +28,14 @@ IDENTITY = (
     "model", "weights", "dtype", "prompt", "negative_prompt", "class_label", "guidance_scale", "plan", "height",
     "width", "seed",
 )  # fmt: skip
+# These as well where they are set; names of pictures without them do not change.
+TECHNIQUES = ("block_cache",)
 
 
 def file_name(settings: Mapping[str, Any], name: str | None = None) -> str:
     """`red-apple-7-1f0c9a3b52d4.png`: name or prompt, seed, and a digest of all that the picture depends on."""
-    identity = json.dumps({key: settings.get(key) for key in IDENTITY}, sort_keys=True)
+    used = [key for key in TECHNIQUES if settings.get(key) is not None]
+    identity = json.dumps({key: settings.get(key) for key in (*IDENTITY, *used)}, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     return f"{name or slug(settings.get('prompt'))}-{settings['seed']}-{digest}.png"
 
@@ -73,7 +76,7 @@ def read_settings(path: Path) -> dict[str, Any] | None:
 def is_made(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether `path` is a whole picture of exactly these settings."""
     found = read_settings(path)
-    return found is not None and all(found.get(key) == settings.get(key) for key in IDENTITY)
+    return found is not None and all(found.get(key) == settings.get(key) for key in (*IDENTITY, *TECHNIQUES))
 
 
 def prepare_folder(folder: Path, room: int) -> None:

@@ -17,10 +17,16 @@ from headrace.errors import HeadraceError, OutputError
 
 @dataclass(frozen=True)
 class Destination:
-    """Where pictures go, and which weights they come from (`headrace.models.pipelines.fingerprint`)."""
+    """Where pictures go, and what they come from.
+
+    Attributes:
+        weights: fingerprint of the model (`headrace.models.pipelines.fingerprint`).
+        block_cache: identity of the cache schedule that its blocks follow, where they do.
+    """
 
     folder: Path
     weights: str
+    block_cache: str | None = None
 
 
 @dataclass
@@ -137,7 +143,12 @@ class Production:
             "seed": request.seed,
             "plan": plan.digest,
             "headrace": software(),
+            **self._techniques(),
         }
+
+    def _techniques(self) -> dict[str, str]:
+        block_cache = self._destination.block_cache
+        return {} if block_cache is None else {"block_cache": block_cache}
 
     def _finish(self, result: Result) -> None:
         running = self._running.pop(result.number)

@@ -101,6 +101,11 @@ class BlockCacheArtefact(Artefact):
         return Schedule(self.blocks, np.array(self.timesteps), compute)
 
     @property
+    def identity(self) -> str:
+        """A digest of what pictures made with this schedule depend on: which rows evaluate which blocks."""
+        return hashlib.sha256("\n".join([*self.blocks, *self.compute]).encode()).hexdigest()[:16]
+
+    @property
     def profile(self) -> Profile:
         """What was measured."""
         work = Work(self.profiled, self.kinds, self.macs, self.network_macs)
