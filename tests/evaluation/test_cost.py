@@ -8,7 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from headrace.engine import Engine
-from headrace.evaluation.cost import count_macs, measure_cost
+from headrace.evaluation.cost import measure_cost
+from headrace.models.macs import count_macs
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.request import Request
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from headrace.evaluation.cost import count_macs
+from headrace.models.macs import count_macs
 from headrace.training.objectives.diffusion import build_unet
 from headrace.training.processes.build import build_process
 from headrace.training.recipe import load_recipe

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from headrace.models.denoiser import CONDITIONAL, Rows
+from headrace.models.macs import count_macs, one_row
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan.plan import Plan
 from headrace.request import Request
-
-_INPUTS = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -49,16 +40,9 @@ class Cost:
 
 def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
     """Counts by running the plan's first row of the request, and one decoding, on zeros. Raises as `encode` does."""
-    shape = pipeline.latent_shape(*pipeline.size(request))
-    latents = torch.zeros((1, *shape), device=pipeline.device)
-    [conditioning] = pipeline.encode([request])
-    rows = Rows(
-        sample=latents.to(pipeline.dtype),
-        timestep=torch.tensor([float(plan.timestep[0])], device=pipeline.device),
-        conditioning={name: tensor[None] for name, tensor in conditioning.positive.items()},
-        branches=np.array([CONDITIONAL], dtype=np.int8),
-        columns={name: getattr(plan, name)[:1] for name in pipeline.columns},
-    )
+    latents = torch.zeros((1, *pipeline.latent_shape(*pipeline.size(request))), device=pipeline.device)
+    columns = {name: getattr(plan, name)[:1] for name in pipeline.columns}
+    rows = replace(one_row(pipeline, request, float(plan.timestep[0])), columns=columns)
     modules = [part for part in pipeline.components.components.values() if isinstance(part, torch.nn.Module)]
     row = count_macs(lambda: pipeline.denoise(rows))
     return Cost(
@@ -69,40 +53,6 @@ def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
         network_rows=plan.network_rows,
         macs_decoder=count_macs(lambda: pipeline.decode(latents)).total,
     )
-
-
-class Macs(NamedTuple):
-    """Multiply-accumulate operations: all, and those of attention's products of queries, keys and values."""
-
-    total: int
-    attention: int
-
-
-def count_macs(run: Callable[[], object]) -> Macs:
-    """Of `run`: matrix products, convolutions and attention; half of what torch's counter calls FLOPs.
-
-    Attention is written out as two products while counting: torch has no formula for its fused kernel on a CPU.
-    """
-    counter = FlopCounterMode(display=False)
-    attention = _Attention()
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter, attention:
-        run()
-    return Macs(int(counter.get_total_flops()) // 2, attention.macs)
-
-
-class _Attention(TorchFunctionMode):
-    """Adds up the operations of the calls of torch's attention: queries x keys x (their width + that of the values)."""
-
-    macs = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is scaled_dot_product_attention:
-            given = dict(zip(_INPUTS, args, strict=False)) | (kwargs or {})
-            query, key, value = (given[name] for name in _INPUTS)
-            self.macs += query.numel() // query.shape[-1] * key.shape[-2] * (key.shape[-1] + value.shape[-1])
-        return func(*args, **(kwargs or {}))
 
 
 def _parameters(modules: list[torch.nn.Module]) -> int:
