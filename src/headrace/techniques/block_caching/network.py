@@ -31,13 +31,11 @@ def enable(
     solver. Raises `ArtefactError`, before anything is changed, for an artefact or adjustment of another model or of
     other blocks, and `ModelError` where the pipeline caches already.
     """
+    if pipeline.row_cache is not None:
+        raise ModelError(f"{pipeline.name} caches blocks already", "Remove the other cache first")
     check_model(pipeline, artefact)
     if scale_shift is not None:
         check_channels(pipeline, artefact, scale_shift)
-    if pipeline.row_cache is not None:
-        raise ModelError(
-            f"{pipeline.name} caches blocks already", "Enable one schedule, or remove the other cache first"
-        )
     pipeline.row_cache = RowCache(pipeline.network, artefact.blocks, dtype)
     schedule = artefact.schedule
     if scale_shift is not None:
