@@ -25,7 +25,8 @@ def sd15_unet(device: str | torch.device = "cpu", dtype: torch.dtype = torch.flo
     """
     with torch.device("meta"):
         network = UNet2DConditionModel.from_config(CONFIG)
-    network = network.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns of layers to keep in float32, and here are none
+    network = network.to_empty(device=device).eval().requires_grad_(False)
     pool = (torch.rand(_POOL, generator=torch.Generator().manual_seed(15)) * 2 - 1).to(device, dtype)
     at = 0
     for name, parameter in network.named_parameters():
