@@ -75,4 +75,5 @@ def _print(listing: list[dict[str, Any]]) -> None:
             row["name"], row["family"], f"{width}x{height}", row["solver"].removesuffix("Scheduler"),
             f"{row['parameters'] / 1e6:,.1f} M", f"{row['bytes'] / 2**20:,.1f} MiB", where,
         )  # fmt: skip
+    table.columns[0].min_width = max((len(row["name"]) for row in listing), default=0)  # names are typed off the list
     Console().print(table if listing else "no models; name a folder with --dir or HEADRACE_MODELS")

@@ -32,6 +32,7 @@ def train(
     The run folder holds, for each phase, checkpoints, log.csv, loss.png and sample grids; and the model, float32 while
     it is trained (model/) and float16 when every component is there (under the recipe's name).
     """
+    from accelerate import PartialState
     from rich.console import Console
     from transformers.utils import logging
 
@@ -45,4 +46,5 @@ def train(
     folder = out or Path("runs") / loaded.name
     options = RunOptions(out=folder, minutes=max_minutes, resume=resume, phase=phase, tensorboard=tensorboard)
     result = run(loaded, options)
-    Console(stderr=True, highlight=False).print(f"model: {result}", soft_wrap=True)
+    if PartialState().is_main_process:
+        Console(stderr=True, highlight=False).print(f"model: {result}", soft_wrap=True)
