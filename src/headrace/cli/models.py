@@ -64,16 +64,25 @@ def _print(listing: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("model", "family", "size", "solver", "parameters", "on disk", "where", box=None, pad_edge=False)
-    for row in listing:
-        where = "embedded" if row["embedded"] else row["path"]
-        if row["error"]:
-            table.add_row(row["name"], f"[red]{escape(row['error'])}[/]", "", "", "", "", where)
-            continue
+    console = Console()
+    if not listing:
+        console.print("no models; name a folder with --dir or HEADRACE_MODELS")
+        return
+    good = [row for row in listing if not row["error"]]
+    table = Table("model", "family", "size", "solver", "params", "disk", "where", box=None, padding=(0, 1, 0, 0))
+    # Names are typed off the list, so they stay whole.
+    table.columns[0].min_width = max((len(row["name"]) for row in good), default=0)
+    table.columns[-1].min_width, table.columns[-1].overflow = len("embedded"), "fold"
+    for row in good:
         height, width = row["default_size"] or ("?", "?")
         table.add_row(
             row["name"], row["family"], f"{width}x{height}", row["solver"].removesuffix("Scheduler"),
-            f"{row['parameters'] / 1e6:,.1f} M", f"{row['bytes'] / 2**20:,.1f} MiB", where,
+            f"{row['parameters'] / 1e6:,.1f}M", f"{row['bytes'] / 2**20:,.1f} MiB",
+            "embedded" if row["embedded"] else row["path"],
         )  # fmt: skip
-    table.columns[0].min_width = max((len(row["name"]) for row in listing), default=0)  # names are typed off the list
-    Console().print(table if listing else "no models; name a folder with --dir or HEADRACE_MODELS")
+    console.print(table)
+    for row in listing:
+        if row["error"]:
+            console.print(
+                f"[red]{escape(row['name'])}[/]: {escape(row['error'])} ({escape(row['path'])})", highlight=False
+            )
