@@ -56,11 +56,14 @@ def blocks(
     batch: Annotated[int | None, typer.Option(help=f"images at once (default: {_BATCH})")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
-    """Measure how much each block changes from step to step, and choose where a cached value will do.
+    """Measure how much each block changes from step to step, and choose what to reuse.
 
-    Every transformer and ResNet block is measured at once (arXiv 2312.03209, equation 6), on 32 prompts or classes and
-    two seeds. Writes profile.csv, profile.png (mean and deviation of each block), schedule.json (for --block-cache) and
-    lifetimes.png (which steps reuse what). With --from, another delta, saving or kind is tried without measuring.
+    Every transformer and ResNet block is measured at once (arXiv 2312.03209,
+    equation 6), on 32 prompts or classes and two seeds.
+
+    Writes profile.csv and profile.png (mean and deviation of each block),
+    schedule.json (for --block-cache) and lifetimes.png (which rows reuse what).
+    With --from, another delta, saving or kind is tried without measuring.
     """
     from headrace.cli.calibrate_run import MeasureOptions, measure, reschedule
     from headrace.techniques.block_caching.artefact import Choice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,12 @@ import torch
 
 from headrace.errors import CalibrationError, NumericalError
 from headrace.models.blocks import Kind, find_blocks, kind_of
-from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
+from headrace.models.denoiser import Rows
+from headrace.models.lockstep import Lockstep, Start
 from headrace.models.macs import block_macs
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.row_cache import RowCache
 from headrace.plan import Plan
-from headrace.plan.reference import Network, run
 from headrace.request import Request
 from headrace.techniques.block_caching.schedule import Floats
 
@@ -136,7 +136,7 @@ def check_profile(plan: Plan, requests: Sequence[Request]) -> None:
 
 
 class ChangeMeter:
-    """Follows the blocks of one guidance branch: equation 6 for each image of a batch, row after row.
+    """Follows the blocks: equation 6 for each network row of a batch, plan row after plan row.
 
     Called by a `RowCache` as its observer.
     """
@@ -169,32 +169,14 @@ def _measure(
     pipeline: Pipeline, cache: RowCache, plan: Plan, requests: Sequence[Request], progress: Callable[[int], None] | None
 ) -> Floats:
     """[len(requests), N-1, B] changes of one batch, the mean of both branches where there are two."""
-    conditioning = pipeline.encode(requests)
-    generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-    shape = pipeline.latent_shape(*pipeline.size(requests[0]))
-    meters: list[ChangeMeter] = []
+    cache.observer = meter = ChangeMeter(len(cache.blocks))
 
-    def branch(number: int, sets: Sequence[Mapping[str, torch.Tensor]]) -> Network:
-        meter = ChangeMeter(len(cache.blocks))
-        meters.append(meter)
-        together = {name: torch.stack([own[name] for own in sets]) for name in sets[0]}
+    def evaluate(row: int, rows: Rows) -> torch.Tensor:
+        output = pipeline.denoise(rows)
+        if progress is not None:
+            progress(len(requests))
+        return output
 
-        def evaluate(sample: torch.Tensor, timestep: float) -> torch.Tensor:
-            cache.observer = meter
-            told = torch.full((len(sample),), timestep, device=sample.device)
-            branches = np.full(len(sample), number, dtype=np.int8)
-            output = pipeline.denoise(Rows(sample.to(pipeline.dtype), told, together, branches)).float()
-            if progress is not None and number == CONDITIONAL:
-                progress(len(sample))
-            return output
-
-        return evaluate
-
-    def draw() -> torch.Tensor:
-        return torch.stack([torch.randn(shape, generator=one) for one in generators]).to(pipeline.device)
-
-    network = branch(CONDITIONAL, [one.positive for one in conditioning])
-    guided = bool((plan.guidance != 1).any())
-    base = branch(UNCONDITIONAL, [one.negative or {} for one in conditioning]) if guided else None
-    run(plan, network, draw() * plan.init_noise_sigma, draw, base)
-    return np.mean([meter.changes() for meter in meters], axis=0)
+    Lockstep(pipeline, plan, pipeline.size(requests[0])).run(Start.of(pipeline, requests), evaluate)
+    changes = meter.changes()  # conditional rows come first
+    return changes.reshape(-1, len(requests), *changes.shape[1:]).mean(axis=0)
