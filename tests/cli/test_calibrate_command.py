@@ -74,6 +74,22 @@ def test_another_threshold_is_tried_without_measuring(headrace, calibrated):
     assert "is where schedule.json lies" in again.err
 
 
+def test_impact_is_measured_where_it_is_the_criterion(headrace, tiny_model, tmp_path):
+    asked = ["--kind", "all", "--criterion", "impact", "--saving", "0.2", "--steps", "3", "--seeds", "1"]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("red apple\nsnowman\n")
+    told = headrace(
+        "calibrate", "blocks", tiny_model("sd1"), *asked, "--prompts", prompts, "--out", tmp_path / "impact"
+    )
+    assert told.status == 0, told.err
+    assert "impact, delta" in told.out
+    schedule = json.loads((tmp_path / "impact" / "schedule.json").read_text())
+    assert schedule["criterion"] == "impact"
+    assert len(schedule["impact"]) == len(schedule["change"])
+    assert schedule["saving"] >= 0.2
+    assert set(schedule["blocks"]) == set(schedule["profiled"])
+
+
 def test_generate_takes_solver_and_steps_from_the_schedule(headrace, tiny_model, calibrated, tmp_path):
     out, _ = calibrated
     command = ("generate", "red apple", "--model", tiny_model("sd1"), "--out", tmp_path / "pictures")
@@ -128,7 +144,7 @@ def test_models_without_text_take_classes_in_turn_or_seeds(headrace, tiny_model,
         (["{sd1}", "--delta", "1", "--saving", "0.1"], ["both"]),
         (["{sd1}", "--saving", "2"], ["saving of 2"]),
         (["{sd1}", "--saving", "0.9"], ["cannot be reached", "at most"]),
-        (["{sd1}", "--kind", "spiral"], ["'spiral'", "transformer or resnet"]),
+        (["{sd1}", "--kind", "spiral"], ["'spiral'", "transformer, resnet, all"]),
         (["{sd1}", "--steps", "1"], ["--steps 1", "at least 2"]),
         (["{sd1}", "--seeds", "0"], ["--seeds 0"]),
         (["{sd1}", "--batch", "0"], ["--batch 0"]),

@@ -18,6 +18,8 @@ headrace calibrate blocks emoji --solver dpm++2m --steps 20 --saving 0.3 --out e
 
 headrace calibrate blocks --from emoji-blocks/schedule.json --delta 0.3
 
+headrace calibrate blocks emoji --solver dpm++2m --kind all --criterion impact --saving 0.3 --out emoji-impact
+
 headrace generate "red apple" --block-cache emoji-blocks/schedule.json"""
 
 _STEPS, _SEEDS, _BATCH = 20, 2, 8
@@ -40,7 +42,13 @@ def blocks(
     guidance: Annotated[float | None, typer.Option(help="guidance scale; 1 is off (default: the model's)")] = None,
     prompts: Annotated[Path | None, typer.Option(help="text file, a prompt a line (default: 32 shipped ones)")] = None,
     seeds: Annotated[int | None, typer.Option(help=f"images of each prompt (default: {_SEEDS})")] = None,
-    kind: Annotated[str, typer.Option(help="blocks to cache: transformer | resnet; both are measured")] = "transformer",
+    kind: Annotated[
+        str, typer.Option(help="blocks to cache: transformer | resnet | all; all are measured")
+    ] = "transformer",
+    criterion: Annotated[
+        str,
+        typer.Option(help="what limits reuse: change of the block (the paper's) | impact on the latents (slower)"),
+    ] = "change",
     delta: Annotated[
         float | None, typer.Option(help="change that a reused value may reach: the larger, the faster (default: 0.5)")
     ] = None,
@@ -72,7 +80,7 @@ def blocks(
         "MODEL": model, "--solver": solver, "--steps": steps, "--guidance": guidance, "--prompts": prompts,
         "--seeds": seeds, "--batch": batch,
     }  # fmt: skip
-    choice = Choice(kind, delta, saving)  # type: ignore[arg-type]
+    choice = Choice(kind, delta, saving, criterion)  # type: ignore[arg-type]
     if source is not None:
         given = [name for name, value in measuring.items() if value is not None]
         if given:

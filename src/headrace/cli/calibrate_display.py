@@ -69,7 +69,8 @@ def show(artefact: BlockCacheArtefact, folder: Path, as_json: bool) -> None:
         )  # fmt: skip
     Console().print(table)
     typer.echo(
-        f"delta {artefact.delta:.4g}: {artefact.saving:.1%} of the network's work is left out, "
+        f"{'' if artefact.criterion == 'change' else artefact.criterion + ', '}delta {artefact.delta:.4g}: "
+        f"{artefact.saving:.1%} of the network's work is left out, "
         f"at most {artefact.figures['speedup_bound']:.2f} times as fast; measured on {artefact.images} images"
     )
     typer.echo(f"written: schedule.json, lifetimes.png, profile.csv and profile.png in {folder}")
@@ -84,6 +85,7 @@ def summary(artefact: BlockCacheArtefact, folder: Path) -> dict[str, object]:
         "steps": artefact.steps,
         "blocks": len(artefact.blocks),
         "images": artefact.images,
+        "criterion": artefact.criterion,
         "delta": artefact.delta,
         "saving": artefact.saving,
         **artefact.figures,

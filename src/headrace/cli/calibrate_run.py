@@ -14,11 +14,13 @@ from headrace.cli.pictures import prepare_folder
 from headrace.errors import CalibrationError
 from headrace.models.pipelines.base import Pipeline
 from headrace.request import Request
-from headrace.techniques.block_caching.artefact import BlockCacheArtefact, Choice, solver_identity
+from headrace.techniques.block_caching.artefact import BlockCacheArtefact, Choice, cached_blocks, solver_identity
 from headrace.techniques.block_caching.calibrate import check_profile, measure_work, profile
+from headrace.techniques.block_caching.impact import measure_impact
 from headrace.techniques.block_caching.schedule import check_target, most_saving
 
 _CONDITIONS = 32  # section 3.2: 32 prompts, 2 seeds each
+_IMPACT_IMAGES = 8  # each row of one costs as many evaluations as there are blocks; their ranking settles early
 _LEAST_ROOM = 1 << 20  # bytes
 
 
@@ -64,13 +66,15 @@ def measure(options: MeasureOptions, choice: Choice, out: Path | None, as_json: 
     plan = engine.plan(requests[0])
     check_profile(plan, requests)
     work = measure_work(pipeline, requests[0])
-    cached = work.of_kind(choice.kind)
+    cached = cached_blocks(work, choice)
     if choice.saving is not None:
         check_target(choice.saving, most_saving(cached, len(plan), work.share(cached)))
-    with CalibrationBar(len(plan) * len(requests)) as bar:
+    few = requests[:: -(-len(requests) // _IMPACT_IMAGES)] if choice.criterion == "impact" else []
+    with CalibrationBar(len(plan) * (len(requests) + len(few))) as bar:
         found = profile(pipeline, plan, requests, work, options.batch, bar.advance)
+        impact = measure_impact(pipeline, plan, few, work.blocks, options.batch, bar.advance) if few else None
     artefact = BlockCacheArtefact.build(
-        found, choice, model=pipeline.name, weights=_weights(pipeline), solver=solver_identity(plan),
+        found, choice, impact, model=pipeline.name, weights=_weights(pipeline), solver=solver_identity(plan),
         steps=options.steps, solver_name=options.solver, guidance_scale=pipeline.guidance_scale(request),
     )  # fmt: skip
     _write(artefact, folder)
@@ -80,7 +84,8 @@ def measure(options: MeasureOptions, choice: Choice, out: Path | None, as_json: 
 def reschedule(source: Path, choice: Choice, out: Path | None, as_json: bool) -> None:
     """Chooses another schedule from a file's profile and writes it, by default into a folder beside the file."""
     artefact = BlockCacheArtefact.load(source).rebuilt(choice)
-    folder = out or source.parent / f"{choice.kind}-{artefact.delta:.4g}"
+    criterion = "" if choice.criterion == "change" else f"-{choice.criterion}"
+    folder = out or source.parent / f"{choice.kind}{criterion}-{artefact.delta:.4g}"
     if (folder / "schedule.json").resolve() == source.resolve():
         raise CalibrationError(f"--out {str(folder)!r} is where {source.name} lies", "Give another folder with --out")
     prepare_folder(folder, _LEAST_ROOM)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from saved_profile import make_artefact, make_profile
+from saved_profile import IDENTITY, make_artefact, make_profile
 
 from headrace.errors import ArtefactError, CalibrationError
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, Choice
@@ -44,6 +44,26 @@ def test_another_schedule_needs_no_new_profile():
     assert other.rebuilt(Choice(delta=0.4)).compute == made.compute
 
 
+def test_impact_is_weighed_by_the_work_that_is_saved(tmp_path):
+    """Two blocks that matter alike: the one that costs more is reused for longer."""
+    profile = make_profile()
+    impact = np.full(profile.mean.shape, 0.01)
+    made = BlockCacheArtefact.build(profile, Choice("all", saving=0.2, criterion="impact"), impact, **IDENTITY)
+    assert made.saving >= 0.2
+    assert made.blocks == profile.work.blocks
+    evaluated = dict(zip(made.blocks, made.schedule.compute.sum(axis=0).tolist(), strict=True))
+    by_cost = sorted(made.blocks, key=lambda block: profile.work.macs[profile.work.blocks.index(block)])
+    counts = [evaluated[block] for block in by_cost]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+    made.save(tmp_path / "schedule.json")
+    loaded = BlockCacheArtefact.load(tmp_path / "schedule.json")
+    assert loaded == made
+    assert loaded.rebuilt(Choice(saving=0.1, criterion="impact")).criterion == "impact"
+    with pytest.raises(CalibrationError, match="no impact was measured"):
+        make_artefact().rebuilt(Choice(saving=0.1, criterion="impact"))
+
+
 def test_identity_tells_schedules_and_blocks_apart():
     same, other = make_artefact(Choice(delta=0.4)), make_artefact(Choice(delta=0.9))
     assert make_artefact(Choice(delta=0.4)).identity == same.identity != other.identity
@@ -60,6 +80,8 @@ def test_identity_tells_schedules_and_blocks_apart():
         ({"saving": 1.5}, "saving of 1.5"),
         ({"saving": math.nan}, "saving of nan"),
         ({"kind": "spiral"}, "'spiral'"),
+        ({"criterion": "taste"}, "'taste'"),
+        ({"criterion": "impact"}, "no threshold that suits"),
     ],
 )
 def test_wishes_that_cannot_be(arguments, words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +27,8 @@ from headrace.techniques.block_caching.schedule import (
 
 DEFAULT_DELTA = 0.5  # section 4.2: a speed-up of 1.5, and the best pictures
 
+Cached = Literal["transformer", "resnet", "all"]
+Criterion = Literal["change", "impact"]
 _Changes = tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
 
 
@@ -35,16 +37,27 @@ class Choice:
     """Which schedule is wanted of a profile: the blocks of a kind, by a threshold or by what is to be saved.
 
     `delta` is equation 7's (None: 0.5, the paper's), `saving` a share of the network's multiply-accumulates that the
-    smallest sufficient threshold is searched for. Raises `CalibrationError` for both, or values out of range.
+    smallest sufficient threshold is searched for. `criterion` is what adds up to delta: "change" is the paper's
+    (equation 6), "impact" what a stale block does to the latents, for each share of the work that it saves
+    (`headrace.techniques.block_caching.impact`). Raises `CalibrationError` for both, or values out of range.
     """
 
-    kind: Kind = "transformer"
+    kind: Cached = "transformer"
     delta: float | None = None
     saving: float | None = None
+    criterion: Criterion = "change"
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise CalibrationError(f"there are no {self.kind!r} blocks", f"Choose {' or '.join(get_args(Kind))}")
+        for name, what, known in (
+            ("kind", "blocks", get_args(Cached)),
+            ("criterion", "criterion", get_args(Criterion)),
+        ):
+            if getattr(self, name) not in known:
+                raise CalibrationError(f"there is no {getattr(self, name)!r} {what}", f"Choose {', '.join(known)}")
+        if self.criterion == "impact" and self.delta is None and self.saving is None:
+            raise CalibrationError(
+                "impact has no threshold that suits every model", "Say what is to be saved: saving, such as 0.3"
+            )
         if self.delta is not None and self.saving is not None:
             raise CalibrationError("a threshold and a saving were both given", "Give delta or saving")
         if self.delta is not None:
@@ -61,7 +74,8 @@ class BlockCacheArtefact(Artefact):
     solver_name: str | None = Field(description="as a request names it; None: the model's own")
     guidance_scale: float = Field(description="classifier-free guidance while measuring")
     images: int = Field(ge=1, description="trajectories that the change is the mean of")
-    delta: float = Field(ge=0, description="accumulated change that a reused value may reach (equation 7)")
+    criterion: Criterion = Field("change", description="what adds up to delta: the blocks' change, or their impact")
+    delta: float = Field(ge=0, description="accumulated criterion that a reused value may reach (equation 7)")
     saving: float = Field(ge=0, lt=1, description="share of the network's multiply-accumulates that is left out")
     blocks: tuple[str, ...] = Field(min_length=1, description="module paths of the cached blocks")
     timesteps: tuple[float, ...] = Field(min_length=2, description="of each row")
@@ -72,6 +86,9 @@ class BlockCacheArtefact(Artefact):
     network_macs: int = Field(ge=1, description="of the whole network, one row")
     change: _Changes = Field(description="relative L1 change from row to row, a list a row, a number a block")
     deviation: _Changes = Field(description="its standard deviation over images")
+    impact: _Changes = Field(
+        (), description="displacement of the latents by a block that is a row behind; may be empty"
+    )
 
     def model_post_init(self, context: Any) -> None:
         """Raises `ArtefactError` where lists do not fit one another."""
@@ -82,6 +99,8 @@ class BlockCacheArtefact(Artefact):
             "change": (self.change, rows - 1, blocks),
             "deviation": (self.deviation, rows - 1, blocks),
         }
+        if self.impact:
+            shapes["impact"] = (self.impact, rows - 1, blocks)
         for name, (lines, height, width) in shapes.items():
             if len(lines) != height or any(len(line) != width for line in lines):
                 raise ArtefactError(f"{name} is not {height} x {width}", "Calibrate again; the file was changed")
@@ -112,22 +131,25 @@ class BlockCacheArtefact(Artefact):
         return Profile(work, np.array(self.timesteps), np.array(self.change), np.array(self.deviation), self.images)
 
     @classmethod
-    def build(cls, profile: Profile, choice: Choice, **identity: Any) -> Self:
+    def build(cls, profile: Profile, choice: Choice, impact: Floats | None = None, **identity: Any) -> Self:
         """The artefact of a profile and of the schedule that is chosen from it. Raises `CalibrationError`.
 
-        `identity` are the fields that say of what: model, weights, solver, steps, solver_name, guidance_scale.
+        `impact` is [N-1, B] where it was measured. `identity` are the fields that say of what: model, weights, solver,
+        steps, solver_name, guidance_scale.
         """
         work = profile.work
         return cls(
-            **identity, **_chosen(profile, choice), images=profile.images, timesteps=tuple(profile.timesteps.tolist()),
-            profiled=work.blocks, kinds=work.kinds, macs=work.macs, network_macs=work.network_macs,
-            change=_rows(profile.mean), deviation=_rows(profile.deviation),
+            **identity, **_chosen(profile, impact, choice), images=profile.images,
+            timesteps=tuple(profile.timesteps.tolist()), profiled=work.blocks, kinds=work.kinds, macs=work.macs,
+            network_macs=work.network_macs, change=_rows(profile.mean), deviation=_rows(profile.deviation),
+            impact=() if impact is None else _rows(impact),
         )  # fmt: skip
 
     def rebuilt(self, choice: Choice) -> Self:
         """Another schedule from the same profile: nothing is measured again. Raises `CalibrationError`."""
         names = ("model", "weights", "solver", "steps", "solver_name", "guidance_scale")
-        return self.build(self.profile, choice, **{name: getattr(self, name) for name in names})
+        impact = np.array(self.impact) if self.impact else None
+        return self.build(self.profile, choice, impact, **{name: getattr(self, name) for name in names})
 
 
 def solver_identity(plan: Plan) -> str:
@@ -135,14 +157,30 @@ def solver_identity(plan: Plan) -> str:
     return f"{plan.solver} {hashlib.sha256(plan.config.encode()).hexdigest()[:12]}"
 
 
-def _chosen(profile: Profile, choice: Choice) -> dict[str, Any]:
-    blocks = profile.work.of_kind(choice.kind)
-    change, cost = profile.change(blocks), profile.work.share(blocks)
-    if choice.saving is None:
-        delta = DEFAULT_DELTA if choice.delta is None else choice.delta
-        schedule = from_change(blocks, profile.timesteps, change, delta)
-    else:
-        schedule, delta = for_saving(blocks, profile.timesteps, change, cost, choice.saving)
+def choose(profile: Profile, impact: Floats | None, choice: Choice) -> tuple[Schedule, float]:
+    """The schedule that a choice means, and its threshold. Raises `CalibrationError`."""
+    blocks = cached_blocks(profile.work, choice)
+    cost = profile.work.share(blocks)
+    grows = profile.change(blocks)
+    if choice.criterion == "impact":
+        if impact is None:
+            raise CalibrationError("no impact was measured", "Measure it: headrace calibrate blocks --criterion impact")
+        grows = impact[:, [profile.work.blocks.index(block) for block in blocks]] / cost
+    if choice.saving is not None:
+        return for_saving(blocks, profile.timesteps, grows, cost, choice.saving)
+    delta = DEFAULT_DELTA if choice.delta is None else choice.delta
+    return from_change(blocks, profile.timesteps, grows, delta), delta
+
+
+def cached_blocks(work: Work, choice: Choice) -> tuple[str, ...]:
+    """The blocks of a kind, or all. Raises `CalibrationError` where the network has none."""
+    return work.blocks if choice.kind == "all" else work.of_kind(choice.kind)
+
+
+def _chosen(profile: Profile, impact: Floats | None, choice: Choice) -> dict[str, Any]:
+    schedule, delta = choose(profile, impact, choice)
+    blocks = schedule.blocks
+    cost = profile.work.share(blocks)
     saved = saving(schedule, cost)
     figures = {
         "evaluated": float(schedule.compute.mean()),
@@ -150,7 +188,10 @@ def _chosen(profile: Profile, choice: Choice) -> dict[str, Any]:
         "speedup_bound": 1 / (1 - saved),
     }
     letters = tuple("".join("#" if computes else "." for computes in row) for row in schedule.compute.tolist())
-    return {"blocks": blocks, "compute": letters, "delta": float(delta), "saving": saved, "figures": figures}
+    return {
+        "blocks": blocks, "compute": letters, "criterion": choice.criterion, "delta": float(delta), "saving": saved,
+        "figures": figures,
+    }  # fmt: skip
 
 
 def _rows(values: Floats) -> tuple[tuple[float, ...], ...]:
