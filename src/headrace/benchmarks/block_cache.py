@@ -6,7 +6,8 @@ Three measurements, each with its contestants taking turns, so that a slow spell
    quick run), every spatial transformer evaluated in the rhythm of the paper's Fig. 4: 5 rows of 20.
 2. On a trained model, DPM++ 2M in 20 steps: PSNR and SSIM to the uncached pictures and, with `--data`, recall of the
    captions and Frechet distance, against latency: thresholds delta from 0 to 1, ResNet blocks in place of transformers
-   at equal saving (the paper's Fig. 8), DeepCache, T-GATE, pyramid attention broadcast, and fewer steps.
+   at equal saving (the paper's Fig. 8), all blocks by their impact on the latents instead of their own change,
+   DeepCache, T-GATE, pyramid attention broadcast, and fewer steps.
 3. 16 requests of different steps, guidance scales and thresholds in one continuous batch, with and without the cache.
 
 The paper's figures are of LDM-512 (900M parameters) on an A100.
@@ -41,8 +42,10 @@ from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
 from headrace.plan import Plan
 from headrace.request import Request
+from headrace.techniques.block_caching.artefact import Choice, choose
 from headrace.techniques.block_caching.calibrate import Profile, measure_work, profile
-from headrace.techniques.block_caching.schedule import for_saving, from_change, saving
+from headrace.techniques.block_caching.impact import measure_impact
+from headrace.techniques.block_caching.schedule import Floats, saving
 from headrace.training.data import load_images
 from headrace.training.tables.data import DataTable
 
@@ -51,7 +54,8 @@ DELTAS, QUICK_DELTAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.5)
 HEADLINE_DELTA = 0.5  # the paper's sweet spot, section 4.2
 FEWER, QUICK_FEWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (0.7, 0.5)
 PICTURES, QUICK_PICTURES, BATCH = 512, 16, 16
-CALIBRATION_PROMPTS, SEEDS = 32, 2
+IMPACT_SAVINGS, QUICK_IMPACT_SAVINGS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.35,)
+CALIBRATION_PROMPTS, SEEDS, IMPACT_IMAGES = 32, 2, 8
 EXTRACTOR = "cifar10-classifier"
 SPEED = [("dpm++2m", 20), ("ddim", 20), ("dpm++2m", 50), ("ddim", 50)]
 QUICK_SPEED = [("dpm++2m", 20)]
@@ -62,8 +66,8 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     speeds = _speed(options)
     console.print(speed_table(speeds, describe_device(options.device), _pixels(options)))
     pipeline = load(options.model, device=options.device)
-    found = _profile(pipeline, options)
-    qualities = _quality(pipeline, found, options)
+    found, impact = _profile(pipeline, options)
+    qualities = _quality(pipeline, _contestants(found, impact, options.quick), options)
     console.print(quality_table(qualities, SOLVER, STEPS, EXTRACTOR))
     mixed = measure_batch(pipeline, found, SOLVER)
     console.print(batch_line(mixed))
@@ -87,13 +91,15 @@ def _speed(options: BenchOptions) -> list[Speed]:
     return measure_speed(network, text, _pixels(options) // FACTOR, QUICK_SPEED if options.quick else SPEED)
 
 
-def _profile(pipeline: Pipeline, options: BenchOptions) -> Profile:
-    """Equation 6 on prompts that are not among the captions that are judged... of the shipped list, two seeds each."""
+def _profile(pipeline: Pipeline, options: BenchOptions) -> tuple[Profile, Floats]:
+    """Equation 6, and the impact of each block, with seeds that are not among those that are judged."""
     prompts = PROMPTS[: 4 if options.quick else CALIBRATION_PROMPTS]
     requests = [
         _request(prompt, seed) for prompt in prompts for seed in range(10_000, 10_000 + (1 if options.quick else SEEDS))
     ]
-    return profile(pipeline, _plan(pipeline, STEPS), requests, measure_work(pipeline, requests[0]), BATCH)
+    plan, work = _plan(pipeline, STEPS), measure_work(pipeline, requests[0])
+    impact = measure_impact(pipeline, plan, requests[:: max(1, len(requests) // IMPACT_IMAGES)], work.blocks, BATCH)
+    return profile(pipeline, plan, requests, work, BATCH), impact
 
 
 def _request(prompt: str, seed: int, steps: int = STEPS) -> Request:
@@ -104,14 +110,13 @@ def _plan(pipeline: Pipeline, steps: int) -> Plan:
     return Engine(pipeline).plan(_request("plan", 0, steps))
 
 
-def _quality(pipeline: Pipeline, found: Profile, options: BenchOptions) -> list[Quality]:
+def _quality(pipeline: Pipeline, contestants: Sequence[Contestant], options: BenchOptions) -> list[Quality]:
     wanted = QUICK_PICTURES if options.quick else PICTURES
     reference = _reference(pipeline, options, wanted)
     if reference is None:
         captions = [PROMPTS[number % len(PROMPTS)] for number in range(wanted)]
     else:
         captions = [reference.data.captions[index] for index in reference.chosen]
-    contestants = _contestants(found, options.quick)
     plans = {count: _plan(pipeline, count) for count in {contestant.peer.steps(STEPS) for contestant in contestants}}
     comparison = Comparison(pipeline, [_request(caption, seed) for seed, caption in enumerate(captions)], BATCH)
     seconds = comparison.run(contestants, plans, STEPS)
@@ -128,20 +133,20 @@ def _reference(pipeline: Pipeline, options: BenchOptions, wanted: int) -> Refere
     return Reference(data, spread_indices(len(data), wanted), extractor)
 
 
-def _contestants(found: Profile, quick: bool) -> list[Contestant]:
+def _contestants(found: Profile, impact: Floats, quick: bool) -> list[Contestant]:
     """No cache first. The peers whose packages are not installed are left out."""
-    blocks = found.work.of_kind("transformer")
-    change, cost = found.change(blocks), found.work.share(blocks)
     contestants = [Contestant(Uncached(), "no cache")]
     for delta in QUICK_DELTAS if quick else DELTAS:
-        schedule = from_change(blocks, found.timesteps, change, delta)
+        schedule, _ = choose(found, None, Choice(delta=delta))
         contestants.append(Contestant(BlockCache(f"block cache, delta {delta:g}", schedule), "block cache"))
-    target = saving(from_change(blocks, found.timesteps, change, HEADLINE_DELTA), cost)
-    resnets = found.work.of_kind("resnet")
-    equal, delta = for_saving(resnets, found.timesteps, found.change(resnets), found.work.share(resnets), target)
-    contestants.append(
-        Contestant(BlockCache(f"ResNet blocks at equal saving (delta {delta:.2f})", equal), "ResNet blocks")
-    )
+    headline, _ = choose(found, None, Choice(delta=HEADLINE_DELTA))
+    target = saving(headline, found.work.share(headline.blocks))
+    resnets, delta = choose(found, None, Choice("resnet", saving=target))
+    name = f"ResNet blocks at equal saving (delta {delta:.2f})"
+    contestants.append(Contestant(BlockCache(name, resnets), "ResNet blocks"))
+    for share in QUICK_IMPACT_SAVINGS if quick else IMPACT_SAVINGS:
+        schedule, _ = choose(found, impact, Choice("all", saving=share, criterion="impact"))
+        contestants.append(Contestant(BlockCache(f"all blocks by impact, saving {share:.0%}", schedule), "by impact"))
     contestants += [Contestant(FewerSteps(share), "fewer steps") for share in (QUICK_FEWER if quick else FEWER)]
     contestants += [
         Contestant(AttentionBroadcast(own, cross), "pyramid attention broadcast")
