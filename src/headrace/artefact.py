@@ -79,6 +79,8 @@ class Artefact(BaseModel):
             raise ArtefactError(f"{name!r} is {found}, not a {cls.KIND!r}", "Give a file of that kind")
         try:
             return cls.model_validate_json(content)
+        except ArtefactError as error:
+            raise ArtefactError(f"{name!r}: {error.problem}", error.remedy) from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the whole"

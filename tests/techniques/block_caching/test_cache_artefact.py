@@ -117,5 +117,6 @@ def test_a_saving_out_of_reach():
 def test_changed_files_are_refused(tmp_path, change, words):
     file = tmp_path / "schedule.json"
     file.write_text(json.dumps(make_artefact().model_dump(mode="json") | change))
-    with pytest.raises(ArtefactError, match=words):
+    with pytest.raises(ArtefactError, match=words) as caught:
         BlockCacheArtefact.load(file)
+    assert str(file) in str(caught.value)
