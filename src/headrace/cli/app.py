@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, calibrate, compare, demo, evaluate, generate, models, plan, train
+from headrace.cli import bench, calibrate, calibrate_scale_shift, compare, demo, evaluate, generate, models, plan, train
 
 app = typer.Typer(
     name="headrace",
@@ -21,6 +21,7 @@ app.command("models", epilog="Example: headrace models --dir ~/models")(models.m
 app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.demo)
 app.add_typer(plan.app, name="plan")
 app.add_typer(calibrate.app, name="calibrate")
+calibrate.app.command("scale-shift", epilog=calibrate_scale_shift.EPILOG)(calibrate_scale_shift.scale_shift)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)

@@ -15,7 +15,7 @@ from headrace.errors import RequestError
 if TYPE_CHECKING:
     from headrace.cli.jobs import BadLine, Job
     from headrace.engine import Engine
-    from headrace.techniques.block_caching.artefact import BlockCacheArtefact
+    from headrace.techniques.block_caching.network import BlockCache
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Requests in the engine, in slots or waiting: enough that a slot never stays empty, few enough that memory stays flat.
@@ -66,7 +66,8 @@ def generate(
     With --from, the other options are defaults for what a line leaves out. Fields of a line: prompt, negative_prompt,
     class_label, steps, solver, guidance_scale, height, width, seed, n, name.
 
-    With --block-cache, solver and steps are by default those that the schedule was measured with.
+    With --block-cache, solver and steps are by default those that the schedule was measured with, and reused values
+    are scaled and shifted where `headrace calibrate scale-shift` has been run for it.
     """
     height, width = _size(size, height, width)
     options = {
@@ -75,12 +76,12 @@ def generate(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     engine = EngineOptions(model, device, dtype, slots)
-    artefact = None if block_cache is None else _load_schedule(block_cache)
-    if artefact is not None:
-        measured: dict[str, Any] = {"steps": artefact.steps, "solver": artefact.solver_name}
+    cache = None if block_cache is None else _load_cache(block_cache)
+    if cache is not None:
+        measured: dict[str, Any] = {"steps": cache.artefact.steps, "solver": cache.artefact.solver_name}
         given = {name: value for name, value in measured.items() if value is not None} | given
     jobs, total = _jobs(given, source)
-    _run(jobs, total, engine, artefact, out, as_json)
+    _run(jobs, total, engine, cache, out, as_json)
 
 
 def _size(size: str | None, height: int | None, width: int | None) -> tuple[int | None, int | None]:
@@ -108,17 +109,17 @@ def _jobs(given: dict[str, Any], source: str | None) -> tuple[Iterator[Job | Bad
     return read_jobs(lines, given), total
 
 
-def _load_schedule(path: Path) -> BlockCacheArtefact:
-    from headrace.techniques.block_caching.artefact import BlockCacheArtefact
+def _load_cache(path: Path) -> BlockCache:
+    from headrace.techniques.block_caching.network import BlockCache
 
-    return BlockCacheArtefact.load(path)
+    return BlockCache.load(path)
 
 
 def _run(
     jobs: Iterator[Job | BadLine],
     total: int | None,
     options: EngineOptions,
-    artefact: BlockCacheArtefact | None,
+    cache: BlockCache | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -134,8 +135,8 @@ def _run(
     from headrace.cli.production import Destination, Production
     from headrace.models.pipelines.fingerprint import fingerprint
 
-    engine = _engine(options, artefact)
-    destination = Destination(out, fingerprint(folder), None if artefact is None else artefact.identity)
+    engine = _engine(options, cache)
+    destination = Destination(out, fingerprint(folder), None if cache is None else cache.identity)
     ahead = _AHEAD_OF_SLOTS * options.slots
     with GenerateDisplay(total, as_json) as display:
         tally = Production(engine, destination, display, ahead).run(Lookahead(jobs, ahead))
@@ -144,8 +145,8 @@ def _run(
         raise typer.Exit(1)
 
 
-def _engine(options: EngineOptions, artefact: BlockCacheArtefact | None) -> Engine:
-    """An engine on the model; with an artefact, one whose rows follow its cache schedule."""
+def _engine(options: EngineOptions, cache: BlockCache | None) -> Engine:
+    """An engine on the model; with a block cache, one whose rows follow its schedule."""
     import torch
 
     from headrace.engine import Engine, EngineSettings
@@ -153,5 +154,5 @@ def _engine(options: EngineOptions, artefact: BlockCacheArtefact | None) -> Engi
     from headrace.techniques.block_caching.network import enable
 
     pipeline = load(options.model, device=options.device, dtype=getattr(torch, options.dtype))
-    decide = None if artefact is None else enable(pipeline, artefact)
+    decide = None if cache is None else enable(pipeline, cache.artefact, scale_shift=cache.scale_shift)
     return Engine(pipeline, EngineSettings(slots=options.slots), decide)

@@ -7,10 +7,10 @@ import torch
 
 from headrace.engine import Engine, EngineSettings
 from headrace.models.blocks import find_blocks
+from headrace.models.lockstep import Start
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, solver_identity
-from headrace.techniques.block_caching.scale_shift_distillation import Start
 
 
 def request(kind: str, **settings) -> Request:
@@ -37,12 +37,7 @@ def artefact_of(pipeline, asked: Request, period: int = 2, **changes) -> BlockCa
 def start_of(pipeline, asked: Request, seeds: list[int]) -> Start:
     """Trajectories of one request from several seeds."""
     with torch.no_grad():
-        [one] = pipeline.encode([asked])
-
-    def repeated(tensors):
-        return {name: torch.stack([tensor] * len(seeds)) for name, tensor in tensors.items()}
-
-    return Start(repeated(one.positive), repeated(one.negative or {}), seeds)
+        return Start.of(pipeline, [asked.model_copy(update={"seed": seed}) for seed in seeds])
 
 
 def with_random_layers(scale_shift, deviation: float = 0.02):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,7 +16,28 @@ from headrace.models.row_cache import RowCache
 from headrace.plan import Plan
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, solver_identity
 from headrace.techniques.block_caching.scale_shift import FoldedScaleShift, ScaleShift, block_channels
+from headrace.techniques.block_caching.scale_shift_file import find_scale_shift
 from headrace.techniques.block_caching.schedule import apply
+
+
+@dataclass(frozen=True)
+class BlockCache:
+    """A cache schedule and, where they were trained for it, scale and shift of what it reuses."""
+
+    artefact: BlockCacheArtefact
+    scale_shift: ScaleShift | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> BlockCache:
+        """A schedule's file and what lies beside it. Raises `ArtefactError`."""
+        artefact = BlockCacheArtefact.load(path)
+        return cls(artefact, find_scale_shift(Path(path), artefact))
+
+    @property
+    def identity(self) -> str:
+        """A digest of what pictures depend on: the artefact's, followed by that of scale and shift if there are any."""
+        own = self.artefact.identity
+        return own if self.scale_shift is None else f"{own} {self.scale_shift.digest}"
 
 
 def enable(
@@ -26,7 +49,7 @@ def enable(
     """Attaches a row cache for the artefact's blocks and returns what fills a plan's `compute` column.
 
     `dtype` is that of the stored values (None: the network's; bfloat16 halves the memory of float32), `scale_shift`
-    what reused values are adjusted by (None: nothing; `find_scale_shift` reads what lies beside the artefact's file).
+    what reused values are adjusted by (None: nothing; `BlockCache.load` reads what lies beside the artefact's file).
     Pass the function that is returned to the engine as `decide`; it raises `ArtefactError` for a plan of another
     solver. Raises `ArtefactError`, before anything is changed, for an artefact or adjustment of another model or of
     other blocks, and `ModelError` where the pipeline caches already.

@@ -6,6 +6,7 @@ channel, predicted from the timestep by a linear layer a block. The network's ow
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,14 @@ class ScaleShift(nn.Module):
     def at(self, timesteps: Timesteps) -> Sequence[Pair]:
         """For timesteps [N], the scale [N, C] and shift [N, C] of every block."""
         return pairs(self(timesteps), self.channels)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all layers."""
+        hasher = hashlib.sha256(f"{self.width} {self.channels}".encode())
+        for parameter in self.parameters():
+            hasher.update(parameter.detach().float().cpu().numpy().tobytes())
+        return hasher.hexdigest()[:16]
 
 
 class FoldedScaleShift:

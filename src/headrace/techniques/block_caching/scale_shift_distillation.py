@@ -7,33 +7,20 @@ is to become the teacher's. Latents and kept values carry no gradient: a row is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from headrace.errors import CalibrationError
-from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
+from headrace.models.denoiser import Rows
+from headrace.models.lockstep import Lockstep, Start
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.row_call import ScaleShift as Pair
-from headrace.models.slot_cache import SlotCache
 from headrace.plan import Plan
-from headrace.plan.reference import Evaluation, trajectory
 from headrace.techniques.block_caching.scale_shift import ScaleShift, Timesteps, pairs
 from headrace.techniques.block_caching.schedule import Bools
-
-Tensors = Mapping[str, torch.Tensor]
-Evaluate = Callable[[int, Rows], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where N trajectories begin: conditioning of both branches, name -> [N, ...], and a seed each, as in requests."""
-
-    positive: Tensors
-    negative: Tensors
-    seeds: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class Distillation:
                 "the cache schedule reuses nothing, so there is nothing to adjust", "Calibrate with a larger delta"
             )
         self.pipeline, self.plan, self._cache = pipeline, plan, cache
-        self._shape = pipeline.latent_shape(*size)
+        self.lockstep = Lockstep(pipeline, plan, size)
         pipeline.network.requires_grad_(False)
 
     def distil(self, start: Start, scale_shift: ScaleShift) -> Unrolled:
@@ -98,7 +85,8 @@ class Distillation:
 
         before = self._cache.adjustment
         try:
-            final = self._unroll(start, evaluate)
+            with torch.no_grad():
+                final = self.lockstep.run(start, evaluate)
         finally:
             self._cache.adjustment = before
         loss = torch.stack(losses).mean()
@@ -107,55 +95,15 @@ class Distillation:
             loss = loss + carried - carried.detach()
         return Unrolled(final, loss)
 
+    @torch.no_grad()
     def uncached(self, start: Start) -> torch.Tensor:
         """[N, C, h, w] last latents of the teacher on its own."""
-        return self._unroll(start, lambda row, rows: self.pipeline.evaluate(rows))
-
-    def cached(self, start: Start) -> torch.Tensor:
-        """[N, C, h, w] last latents with the cache, adjusted by what the row cache has now, if anything."""
-        return self._unroll(start, lambda row, rows: self.pipeline.denoise(rows))
+        return self.lockstep.run(start, lambda row, rows: self.pipeline.evaluate(rows))
 
     @torch.no_grad()
-    def _unroll(self, start: Start, evaluate: Evaluate) -> torch.Tensor:
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in start.seeds]
-        caches = [SlotCache() for _ in start.seeds]
-
-        def draw() -> torch.Tensor:
-            noise = [torch.randn(self._shape, generator=one) for one in generators]
-            return torch.stack(noise).to(self.pipeline.device)
-
-        rows = trajectory(self.plan, draw() * self.plan.init_noise_sigma, draw)
-        output = None
-        while True:
-            try:
-                asked = rows.send(output)
-            except StopIteration as end:
-                return end.value
-            output = self._guided(asked.row, evaluate(asked.row, self._rows(asked, start, caches)).float())
-
-    def _rows(self, asked: Evaluation, start: Start, caches: list[SlotCache]) -> Rows:
-        """The rows of a network call: those of the conditional branch, then those of the other where it is guided."""
-        sample, conditioning, branches = asked.sample, start.positive, [CONDITIONAL] * len(caches)
-        if self.plan.guidance[asked.row] != 1.0:
-            sample, caches = torch.cat([sample, sample]), caches * 2
-            conditioning = {name: torch.cat([own, start.negative[name]]) for name, own in start.positive.items()}
-            branches = branches + [UNCONDITIONAL] * len(branches)
-        count = len(branches)
-        columns = {
-            "compute": self.plan.compute[asked.row][None].repeat(count, axis=0),
-            "keep": self.plan.keep[asked.row][None].repeat(count, axis=0),
-            "timestep": np.full(count, asked.timestep),
-        }
-        told = torch.full((count,), asked.timestep, device=sample.device)
-        sample = sample.to(self.pipeline.dtype)
-        return Rows(sample, told, conditioning, np.array(branches, np.int8), columns, caches)
-
-    def _guided(self, row: int, output: torch.Tensor) -> torch.Tensor:
-        scale = float(self.plan.guidance[row])
-        if scale == 1.0:
-            return output
-        conditional, unconditional = output.chunk(2)
-        return unconditional + scale * (conditional - unconditional)
+    def cached(self, start: Start) -> torch.Tensor:
+        """[N, C, h, w] last latents with the cache, adjusted by what the row cache has now, if anything."""
+        return self.lockstep.run(start)
 
 
 class _OneRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -73,18 +72,13 @@ def find_scale_shift(schedule: Path, artefact: BlockCacheArtefact) -> ScaleShift
     return load_scale_shift(path, artefact) if path.exists() else None
 
 
-def schedule_digest(artefact: BlockCacheArtefact) -> str:
-    """A digest of which rows evaluate which blocks."""
-    return hashlib.sha256("\n".join(artefact.compute).encode()).hexdigest()[:16]
-
-
 def _identity(artefact: BlockCacheArtefact) -> dict[str, str]:
     return {
         "weights": artefact.weights,
         "blocks": json.dumps(artefact.blocks),
         "solver": artefact.solver,
         "steps": str(artefact.steps),
-        "schedule": schedule_digest(artefact),
+        "schedule": artefact.identity,
     }
 
 

@@ -1,0 +1,118 @@
+"""The scale-shift objective: a network with its block cache learns to answer as without (arXiv:2312.03209, Fig. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from headrace.models.lockstep import Start
+from headrace.models.pipelines.base import Pipeline
+from headrace.pictures.grid import image_grid
+from headrace.plan import Plan
+from headrace.request import Request
+from headrace.techniques.block_caching.artefact import BlockCacheArtefact
+from headrace.techniques.block_caching.scale_shift import ScaleShift, block_channels
+from headrace.techniques.block_caching.scale_shift_distillation import Distillation, Unrolled
+from headrace.techniques.block_caching.scale_shift_file import FILE_NAME, save_scale_shift
+from headrace.training.objectives.objective import Batch, Losses, Objective
+
+_SHOWN = 8
+_SEEDS = 2**31  # below this are those of requests
+
+
+class ScaleShiftObjective(Objective):
+    """Scale and shift of the blocks that a pipeline caches; an item is a request, and a step a trajectory of each.
+
+    One step of the optimiser a trajectory: what a row teaches is averaged with the other rows' before anything moves,
+    so that a step follows from the seed and its number alone and a resumed run repeats it.
+    `pipeline` has the artefact's blocks in its row cache and `plan` its schedule; `requests` differ in what is to be
+    seen (their seeds are not used: each step draws others). Raises as `Distillation`.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, artefact: BlockCacheArtefact, requests: Sequence[Request]
+    ) -> None:
+        super().__init__()
+        self.distillation = Distillation(pipeline, plan, pipeline.size(requests[0]))
+        self.scale_shift = ScaleShift(block_channels(pipeline.network, artefact.blocks))
+        self.pipeline, self.artefact, self.requests = pipeline, artefact, requests
+        self._references: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._held_out: Unrolled | None = None
+        self._figures: dict[str, float] = {}
+
+    @torch.no_grad()
+    def batch(self, indices: np.ndarray) -> Batch:
+        """`positive.NAME` and `negative.NAME`: [N, ...] what both branches are conditioned on."""
+        start = Start.of(self.pipeline, [self.requests[index] for index in indices])
+        branches = {"positive": start.positive, "negative": start.negative}
+        return {f"{branch}.{name}": value for branch, own in branches.items() for name, value in own.items()}
+
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """`seeds`: int64 [count]; the noise of a trajectory follows from its seed as in a request."""
+        return {"seeds": torch.randint(_SEEDS, (count,), generator=generator, device=generator.device)}
+
+    def forward(self, batch: Batch) -> Losses:
+        """`loss`: what student and teacher differ by, see `headrace.techniques.block_caching.scale_shift_distillation`.
+
+        It is a mean over rows and both branches, each by itself: where both branches agree with the teacher's, so do
+        their guided combinations of any scale.
+        """
+        self._held_out = None
+        return {"loss": self.distillation.distil(_start(batch), self.scale_shift).loss}
+
+    def item_count(self) -> int:
+        """How many requests there are to learn from."""
+        return len(self.requests)
+
+    def scores(self) -> dict[str, float]:
+        """Of a few requests, always with the same noise, which is none that is learnt from.
+
+        `held_out_loss`: as the loss. `distance`: root of the mean squared distance of the last latents to those without
+        a cache, relative to plain caching's; 1 at the start, and 0 would be no effect of caching at all.
+        """
+        uncached, plain = self._reference()
+        unrolled = self._shown()
+        distance = (unrolled.final - uncached).norm() / (plain - uncached).norm()
+        self._figures = {"held_out_loss": unrolled.loss.item(), "distance": distance.item()}
+        return self._figures
+
+    def sample_grid(self) -> Image.Image:
+        """A row each: without a cache, with plain caching, with scale and shift."""
+        finals = torch.cat([*self._reference(), self._shown().final])
+        pixels = self.pipeline.decode(finals).cpu().permute(0, 3, 1, 2)
+        return image_grid(pixels.expand(-1, 3, -1, -1), columns=_SHOWN)
+
+    def export(self, folder: Path) -> None:
+        """Write the layers beside the schedule, with the last scores."""
+        save_scale_shift(self.scale_shift, self.artefact, folder / FILE_NAME, self._figures)
+
+    def _shown(self) -> Unrolled:
+        """The held-out trajectories with the layers as they are; kept until the next step."""
+        if self._held_out is None:
+            with torch.no_grad():
+                self._held_out = self.distillation.distil(self._held_out_start(), self.scale_shift)
+        return self._held_out
+
+    def _reference(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last latents of the held-out trajectories without a cache, and with plain caching."""
+        if self._references is None:
+            start = self._held_out_start()
+            self._references = self.distillation.uncached(start), self.distillation.cached(start)
+        return self._references
+
+    def _held_out_start(self) -> Start:
+        shown = [self.requests[index] for index in np.linspace(0, len(self.requests) - 1, _SHOWN).round().astype(int)]
+        with torch.no_grad():
+            seeded = [one.model_copy(update={"seed": _SEEDS + number}) for number, one in enumerate(shown)]
+            return Start.of(self.pipeline, seeded)
+
+
+def _start(batch: Batch) -> Start:
+    def branch(prefix: str) -> Batch:
+        return {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
+
+    return Start(branch("positive."), branch("negative."), batch["seeds"].tolist())
