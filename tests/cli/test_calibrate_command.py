@@ -181,7 +181,7 @@ def test_there_are_32_shipped_prompts():
 
 def test_labels_of_blocks():
     assert block_label("down_blocks.1.attentions.0") == "down 1.0"
-    assert block_label("mid_block.resnets.1") == "mid 1"
-    assert block_label("up_blocks.3.resnets.2") == "up 3.2"
+    assert block_label("mid_block.resnets.1") == "mid 1 res"
+    assert block_label("up_blocks.3.resnets.2") == "up 3.2 res"
     assert block_label("transformer_blocks.17") == "block 17"
     assert block_label("something.else") == "something.else"

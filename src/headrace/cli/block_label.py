@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 
-_PATH = re.compile(r"(down|mid|up|transformer)_blocks?(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?")
+_PATH = re.compile(r"(down|mid|up|transformer)_blocks?(?:\.(\d+))?(?:\.(?:attentions|(resnets))\.(\d+))?")
 
 
 def block_label(path: str) -> str:
-    """`down_blocks.1.attentions.0` is "down 1.0", `mid_block.resnets.1` "mid 1", `transformer_blocks.7` "block 7"."""
+    """`mid_block.attentions.0` is "mid 0", `up_blocks.1.resnets.0` "up 1.0 res", `transformer_blocks.7` "block 7"."""
     found = _PATH.fullmatch(path)
     if found is None:
         return path
-    place = ".".join(number for number in found.groups()[1:] if number is not None)
-    return f"{block_part(path) or 'block'} {place}"
+    _, level, resnets, place = found.groups()
+    numbers = ".".join(number for number in (level, place) if number is not None)
+    return f"{block_part(path) or 'block'} {numbers}{' res' if resnets else ''}"
 
 
 def block_part(path: str) -> str:
