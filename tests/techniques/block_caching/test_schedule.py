@@ -142,8 +142,11 @@ def test_only_compute_is_filled_and_the_own_number_of_rows_does_not_warn():
 def test_other_row_counts_take_the_schedule_by_normalised_time(old, new):
     generator = np.random.default_rng(old)
     schedule = schedule_of(generator.uniform(0, 0.5, (old - 1, 6)), 0.8)
-    with pytest.warns(HeadraceWarning, match=f"made for {old} rows and is stretched to {new}"):
+    with pytest.warns(HeadraceWarning, match=f"made for {old} rows and is stretched to {new}") as told:
         compute = apply(make_plan(new), schedule).compute
+    assert f"{compute.mean():.0%} of its blocks are evaluated, not {schedule.compute.mean():.0%}" in str(
+        told[0].message
+    )
     for row in range(1, new):
         before, here = (row - 1) / (new - 1), row / (new - 1)
         within = [n for n in range(old) if before + 1e-9 < n / (old - 1) <= here + 1e-9]

@@ -138,13 +138,14 @@ def apply(plan: Plan, schedule: Schedule) -> Plan:
         _check_timesteps(plan, schedule)
         compute = schedule.compute.copy()
     else:
+        compute = _stretched(schedule.compute, len(plan))
         warnings.warn(
-            f"the cache schedule was made for {len(schedule)} rows and is stretched to {len(plan)}: "
-            f"calibrate with these steps for one that fits",
+            f"the cache schedule was made for {len(schedule)} rows and is stretched to {len(plan)}, where "
+            f"{compute.mean():.0%} of its blocks are evaluated, not {schedule.compute.mean():.0%}: "
+            "calibrate with these steps for one that fits",
             HeadraceWarning,
             stacklevel=2,
         )
-        compute = _stretched(schedule.compute, len(plan))
     guided = plan.guidance != 1
     compute[1:][guided[1:] & ~guided[:-1]] = True
     compute[1:][plan.scale[1:] != plan.scale[:-1]] = True
