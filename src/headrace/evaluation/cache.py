@@ -15,7 +15,7 @@ from headrace.files import write_folder
 from headrace.pictures.entry import PictureSource
 from headrace.pictures.source import digest
 
-_VERSION = "2"  # of decoding, scaling and of the files
+_VERSION = "3"  # of decoding, scaling, class scores and of the files
 
 
 def default_cache() -> Path:

@@ -13,7 +13,8 @@ Array = npt.NDArray[np.float64]
 class ClassScore:
     """exp(E KL(p(y|x) || p(y))) over `splits` parts of the pictures (Salimans et al. 2016), in one pass and float64.
 
-    Picture i belongs to part i modulo `splits`, so that pictures sorted by class do not fill a part with one class.
+    A hash of its number says which part a picture belongs to. Parts of consecutive pictures, or of every tenth, would
+    hold a single class where pictures are sorted by class, or made of ten classes in turn, and score far too low.
     Per part are kept: the count, the sum of the class probabilities [C], and the sum of p log p.
     """
 
@@ -30,7 +31,7 @@ class ClassScore:
         shifted = values - values.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         p = np.exp(log_p)
-        part = (int(self.counts.sum()) + np.arange(len(values))) % len(self.counts)
+        part = part_of(int(self.counts.sum()) + np.arange(len(values)), len(self.counts))
         np.add.at(self.counts, part, 1.0)
         np.add.at(self.probabilities, part, p)
         np.add.at(self.negentropy, part, (p * log_p).sum(axis=1))
@@ -45,3 +46,11 @@ class ClassScore:
         divergence = self.negentropy[filled] / self.counts[filled] - (marginal * log_marginal).sum(axis=1)
         scores = np.exp(divergence)
         return float(scores.mean()), float(scores.std())
+
+
+def part_of(numbers: npt.NDArray[np.integer], splits: int) -> npt.NDArray[np.int64]:
+    """The part, below `splits`, of each picture number: as good as random, and always the same (splitmix64)."""
+    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(splits)).astype(np.int64)
