@@ -74,8 +74,9 @@ def train(options: TrainOptions, as_json: bool) -> None:
         typer.echo(json.dumps(found))
         return
     Console(stderr=True, highlight=False).print(
-        f"loss {found['first_loss']:.4g} to {found['loss']:.4g}; the pictures are {found['distance']:.0%} as far from "
-        f"those without a cache as with plain caching\nwritten: {found['file']}",
+        f"held-out loss {found['plain_loss']:.4g} cached, {found['held_out_loss']:.4g} with scale and shift\n"
+        f"the pictures are {found['distance']:.0%} as far from those without a cache as with plain caching\n"
+        f"written: {found['file']}",
         soft_wrap=True,
     )
 
@@ -155,7 +156,7 @@ def _summary(trainer: Trainer, options: TrainOptions) -> dict[str, Any]:
 
     _, losses = trainer.log.series("loss")
     tenth = max(1, len(losses) // 10)
-    figures = {name: trainer.log.series(name)[1][-1] for name in ("held_out_loss", "distance")}
+    figures = {name: trainer.log.series(name)[1][-1] for name in ("plain_loss", "held_out_loss", "distance")}
     return {
         "file": str(options.schedule.with_name(FILE_NAME)),
         "iterations": trainer.progress.step,
