@@ -22,7 +22,9 @@ def pipeline(tiny_model):
 
 
 def requests(count):
-    return [Request(prompt="red apple", solver="dpm++2m", steps=4, guidance_scale=3.0, seed=seed) for seed in range(count)]
+    return [
+        Request(prompt="red apple", solver="dpm++2m", steps=4, guidance_scale=3.0, seed=seed) for seed in range(count)
+    ]
 
 
 def test_impact_is_the_displacement_of_the_next_latents(pipeline):
