@@ -17,9 +17,9 @@ from headrace.techniques.block_caching.scale_shift_distillation import Distillat
 KINDS = ["sd1", "pixart", "ddpm-classes"]
 
 
-def distillation(folder, kind, **settings):
+def distillation(folder, kind, dtype=torch.float32, **settings):
     """A pipeline with a schedule, its distillation, untrained layers, and the request."""
-    pipeline, asked = load(folder), request(kind, **settings)
+    pipeline, asked = load(folder, dtype=dtype), request(kind, **settings)
     artefact = artefact_of(pipeline, asked, period=3)
     decide = enable(pipeline, artefact)
     plan = Engine(pipeline, decide=decide).plan(asked)
@@ -92,6 +92,15 @@ def test_learning_lowers_the_loss_and_the_distance_to_the_uncached_latents(tiny_
         after = own.distil(held_out, layers)
     assert after.loss < 0.98 * before
     assert (after.final - uncached).norm() < 0.98 * (plain - uncached).norm()
+
+
+def test_layers_of_a_network_in_bfloat16_learn_in_float32(tiny_model):
+    pipeline, own, layers, asked = distillation(tiny_model("sd1"), "sd1", torch.bfloat16)
+    own.distil(start_of(pipeline, asked, [1]), layers).loss.backward()
+    for parameter in layers.parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().max() > 0
 
 
 def test_a_schedule_that_reuses_nothing_is_refused(tiny_model):
