@@ -148,16 +148,23 @@ def _contestants(found: Profile, impact: Floats, quick: bool) -> list[Contestant
         schedule, _ = choose(found, impact, Choice("all", saving=share, criterion="impact"))
         contestants.append(Contestant(BlockCache(f"all blocks by impact, saving {share:.0%}", schedule), "by impact"))
     contestants += [Contestant(FewerSteps(share), "fewer steps") for share in (QUICK_FEWER if quick else FEWER)]
-    contestants += [
-        Contestant(AttentionBroadcast(own, cross), "pyramid attention broadcast")
-        for own, cross in ([(2, 6)] if quick else [(2, 2), (2, 4), (2, 6), (4, 8)])
-    ]
+    contestants += [Contestant(peer, "pyramid attention broadcast") for peer in _broadcasts(quick)]
     if importlib.util.find_spec("DeepCache") is not None:
-        intervals = (3,) if quick else (2, 3, 5)
-        contestants += [Contestant(DeepCache(interval), "DeepCache") for interval in intervals]
+        settings = [(3, 1)] if quick else [(2, 1), (3, 1), (5, 1), (2, 0), (3, 0), (5, 0)]
+        contestants += [Contestant(DeepCache(interval, branch), "DeepCache") for interval, branch in settings]
     if importlib.util.find_spec("tgate") is not None:
         contestants += [Contestant(TGate(gate), "T-GATE") for gate in ((10,) if quick else (6, 10, 14))]
     return contestants
+
+
+def _broadcasts(quick: bool) -> list[AttentionBroadcast]:
+    """Within the timesteps that diffusers documents, and over the whole trajectory, which saves more."""
+    if quick:
+        return [AttentionBroadcast()]
+    ranges = [(2, 2), (2, 6), (4, 8)]
+    return [AttentionBroadcast(own, cross) for own, cross in ranges] + [
+        AttentionBroadcast(own, cross, timesteps=(-1.0, 1000.0)) for own, cross in ranges
+    ]
 
 
 def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], mixed: MixedBatch) -> dict[str, Any]:

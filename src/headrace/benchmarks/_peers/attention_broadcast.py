@@ -11,6 +11,7 @@ from headrace.errors import HeadraceError
 from headrace.plan import Plan
 
 _HOOK = "pyramid_attention_broadcast"
+_TIMESTEPS = (100.0, 800.0)  # what diffusers documents
 _BLOCKS = (r"transformer_blocks\.\d+\.attn[12]$",)
 
 
@@ -34,9 +35,7 @@ class AttentionBroadcast(Uncached):
     claim = "2-4-6: x1.34, PSNR 27.0 (Open-Sora; none for U-Nets)"
     caches = True
 
-    def __init__(
-        self, self_range: int = 2, cross_range: int = 6, timesteps: tuple[float, float] = (100.0, 800.0)
-    ) -> None:
+    def __init__(self, self_range: int = 2, cross_range: int = 6, timesteps: tuple[float, float] = _TIMESTEPS) -> None:
         super().__init__()
         if self_range < 1 or cross_range < 1 or timesteps[0] >= timesteps[1]:
             raise HeadraceError(
@@ -44,7 +43,8 @@ class AttentionBroadcast(Uncached):
                 "Ranges from 1 on, and the lower timestep first",
             )
         self.self_range, self.cross_range, self.timesteps = self_range, cross_range, timesteps
-        self.name = f"PAB (self {self_range}, cross {cross_range})"
+        within = "" if timesteps == _TIMESTEPS else f", t {timesteps[0]:g} to {timesteps[1]:g}"
+        self.name = f"PAB (self {self_range}, cross {cross_range}{within})"
         self._timestep = 0.0
 
     def _patch(self, network: UNet2DConditionModel, plan: Plan) -> None:
