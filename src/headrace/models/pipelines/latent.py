@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from typing_extensions import override
@@ -10,35 +11,27 @@ from typing_extensions import override
 from headrace.errors import RequestError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape, Pipeline, require_class, require_settings, to_pixels
-from headrace.models.pipelines.pixel import downsampling, square
+from headrace.models.pipelines.autoencoded import AutoencodedPipeline
+from headrace.models.pipelines.base import require_class, require_settings
+from headrace.models.pipelines.pixel import downsampling
 from headrace.models.pipelines.unet2d import UNet2DPipeline, encode_class
 from headrace.request import Request
 
 
-class LatentDiffusionPipeline(UNet2DPipeline):
+class LatentDiffusionPipeline(AutoencodedPipeline, UNet2DPipeline):
     """A `UNet2DModel` on the latents of a VQ or KL autoencoder (Rombach et al. 2022)."""
 
     family = "latent diffusion"
 
     @property
-    def _factor(self) -> int:
-        return downsampling(self.components.vqvae)
-
-    @property
     @override
-    def default_size(self) -> tuple[int, int]:
-        height, width = square(self.components.unet.config.sample_size)
-        return height * self._factor, width * self._factor
+    def autoencoder(self) -> Any:
+        return self.components.vqvae
 
     @property
     @override
     def size_multiple(self) -> int:
-        return self._factor * downsampling(self.components.unet)
-
-    @override
-    def latent_shape(self, height: int, width: int) -> LatentShape:
-        return self.components.unet.config.in_channels, height // self._factor, width // self._factor
+        return self.factor * downsampling(self.components.unet)
 
     @override
     def check_model(self) -> None:
@@ -47,14 +40,8 @@ class LatentDiffusionPipeline(UNet2DPipeline):
         require_settings(self.name, self.network, equal={"in_channels": channels})
         super().check_model()
 
-    @override
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decoder = self.components.vqvae
-        scaled = latents.to(decoder.dtype) / decoder.config.scaling_factor
-        return to_pixels(decoder.decode(scaled, return_dict=False)[0])
 
-
-class DiTPipeline(Pipeline):
+class DiTPipeline(AutoencodedPipeline):
     """A class-conditional transformer on the latents of an autoencoder (Peebles and Xie 2023)."""
 
     family = "DiT"
@@ -71,23 +58,14 @@ class DiTPipeline(Pipeline):
         return int(self.components.transformer.config.num_embeds_ada_norm)
 
     @property
-    def _factor(self) -> int:
-        return downsampling(self.components.vae)
-
-    @property
     @override
-    def default_size(self) -> tuple[int, int]:
-        height, width = square(self.components.transformer.config.sample_size)
-        return height * self._factor, width * self._factor
+    def autoencoder(self) -> Any:
+        return self.components.vae
 
     @property
     @override
     def size_multiple(self) -> int:
-        return self._factor * int(self.components.transformer.config.patch_size)
-
-    @override
-    def latent_shape(self, height: int, width: int) -> LatentShape:
-        return self.components.transformer.config.in_channels, height // self._factor, width // self._factor
+        return self.factor * int(self.components.transformer.config.patch_size)
 
     @override
     def check_model(self) -> None:
@@ -124,9 +102,3 @@ class DiTPipeline(Pipeline):
             rows.sample, timestep=rows.timestep, class_labels=rows.conditioning["class_labels"], return_dict=False
         )[0]
         return output[:, : transformer.config.in_channels]
-
-    @override
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decoder = self.components.vae
-        scaled = latents.to(decoder.dtype) / decoder.config.scaling_factor
-        return to_pixels(decoder.decode(scaled, return_dict=False)[0])

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape, Pipeline, require_prompt, require_settings, to_pixels
-from headrace.models.pipelines.pixel import square
+from headrace.models.pipelines.autoencoded import AutoencodedPipeline
+from headrace.models.pipelines.base import require_prompt, require_settings
 from headrace.models.pipelines.prompt_cache import Encoded, PromptCache
 from headrace.request import Request
 
@@ -20,7 +20,7 @@ from headrace.request import Request
 _EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
 
-class TextPipeline(Pipeline):
+class TextPipeline(AutoencodedPipeline):
     """What the text-to-image families share: prompts encoded in batches and cached, an AutoencoderKL to decode with.
 
     Subclasses say which network denoises and what one prompt is encoded to.
@@ -93,35 +93,14 @@ class TextPipeline(Pipeline):
         require_prompt(request, self.name)
 
     @property
-    def _factor(self) -> int:
-        return int(self.components.vae_scale_factor)
-
-    @property
     @override
-    def default_size(self) -> tuple[int, int]:
-        config: Any = self.network.config
-        height, width = square(config.sample_size)
-        return height * self._factor, width * self._factor
+    def autoencoder(self) -> Any:
+        return self.components.vae
 
     @property
     @override
     def size_multiple(self) -> int:
-        return self._factor
-
-    @override
-    def latent_shape(self, height: int, width: int) -> LatentShape:
-        channels = int(self.network.config.in_channels)  # type: ignore[union-attr,arg-type]
-        return channels, height // self._factor, width // self._factor
-
-    @override
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        vae = self.components.vae
-        scaled = self._unscaled(latents).to(vae.dtype)
-        return to_pixels(vae.decode(scaled, return_dict=False)[0])
-
-    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
-        """The decoder's input: what the encoder's output was multiplied by for training, undone."""
-        return latents / self.components.vae.config.scaling_factor
+        return self.factor
 
 
 class StableDiffusionPipeline(TextPipeline):
@@ -207,11 +186,12 @@ class StableDiffusionXLPipeline(TextPipeline):
             vae.to(torch.float32)  # this autoencoder overflows in half precision; done once, it stays so
         return super().decode(latents)
 
-    def _unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+    @override
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         config = self.components.vae.config
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is None or std is None:
-            return super()._unscaled(latents)
+            return super().unscaled(latents)
         shape = (1, latents.shape[1], 1, 1)
         return latents * latents.new_tensor(std).view(shape) / config.scaling_factor + latents.new_tensor(mean).view(
             shape
@@ -236,7 +216,7 @@ class PixArtPipeline(TextPipeline):
     @property
     @override
     def size_multiple(self) -> int:
-        return self._factor * int(self.components.transformer.config.patch_size)
+        return self.factor * int(self.components.transformer.config.patch_size)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Mapping[str, torch.Tensor]:
         # diffusers cleans captions with two optional libraries, and only lowers and strips them where one is missing.
