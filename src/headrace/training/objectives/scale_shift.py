@@ -28,7 +28,9 @@ class ScaleShiftObjective(Objective):
     """Scale and shift of the blocks that a pipeline caches; an item is a request, and a step a trajectory of each.
 
     One step of the optimiser a trajectory: what a row teaches is averaged with the other rows' before anything moves,
-    so that a step follows from the seed and its number alone and a resumed run repeats it.
+    so that a step follows from the seed and its number alone and a resumed run repeats it. A step a row is quicker at
+    first (after 30 trajectories of the emoji model a held-out loss of 0.076 in place of 0.082, from 0.103), but a run
+    could only be resumed between trajectories, and the loop would have to hold their state.
     `pipeline` has the artefact's blocks in its row cache and `plan` its schedule; `requests` differ in what is to be
     seen (their seeds are not used: each step draws others). Raises as `Distillation`.
     """
