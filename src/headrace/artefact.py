@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.errors import ArtefactError
 from headrace.files import write_file
+from headrace.software import software
 
 
 def _now() -> str:
@@ -34,7 +34,7 @@ class Artefact(BaseModel):
     solver: str = Field(min_length=1, description="class of the solver and a digest of its configuration")
     steps: int = Field(ge=1, description="inference steps")
     date: str = Field(default_factory=_now, description="when it was made, UTC, ISO 8601")
-    headrace: str = Field(default_factory=lambda: version("headrace"), description="version that made it")
+    headrace: str = Field(default_factory=software, description="version that made it")
     figures: dict[str, float] = Field(default_factory=dict, description="what was measured, by name")
 
     def model_post_init(self, context: Any) -> None:

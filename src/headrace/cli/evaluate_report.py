@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from headrace.files import write_file
 from headrace.pictures.entry import PictureSource
 from headrace.pictures.folder import FileSource
 from headrace.pictures.grid import image_grid
+from headrace.software import software
 
 _GRID = 64
 _COLUMNS = 8
@@ -29,7 +29,7 @@ def write_report(samples: Samples | None, findings: Findings, data: PictureSourc
         described = {"path": data.name, "pictures": findings.data_pictures, "digest": findings.data_digest}
     made = samples or Samples(source=_NOTHING, name=f"self-check of {described.get('path', '')}", work=out.parent)
     report = Report(
-        headrace=version("headrace"),
+        headrace=software(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         name=made.name,
         settings=made.settings,

@@ -9,8 +9,6 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from headrace.errors import OutputError
 from headrace.files import write_file
 from headrace.pictures.decoding import PICTURE_FAULTS
+from headrace.software import software
 
 KEYWORD = "headrace"
 # What a picture depends on. The plan's digest stands for solver and steps as they were really run; the guidance scale
@@ -44,12 +43,6 @@ def slug(text: str | None) -> str:
     """A text for a file name: lower-case ASCII letters, digits, hyphens, at most 40; 'picture' where none is left."""
     plain = unicodedata.normalize("NFKD", text or "").encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "picture"
-
-
-@cache
-def software() -> str:
-    """The version that is installed; looking it up costs as much as writing a small picture."""
-    return version("headrace")
 
 
 def write_picture(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:

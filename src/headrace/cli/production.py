@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from headrace.cli.jobs import BadLine, Job
 from headrace.cli.lookahead import Lookahead
 from headrace.cli.picture_writer import PictureWriter
-from headrace.cli.pictures import file_name, is_made, software
+from headrace.cli.pictures import file_name, is_made
 from headrace.engine import Engine, Result, RoundReport
 from headrace.errors import HeadraceError, OutputError
+from headrace.software import software
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from headrace.evaluation.machine import describe_machine
+from headrace.software import software
 from headrace.training.checkpoint import checkpoints
 from headrace.training.log import TrainingLog
 from headrace.training.recipe import Phase, Recipe
@@ -26,7 +26,7 @@ def training_record(recipe: Recipe, out: Path, processes: int, device: torch.dev
     """
     phases = {name: _phase_record(phase, out / name, processes) for name, phase in recipe.phases.items()}
     return {
-        "headrace": _version(),
+        "headrace": software(),
         "machine": {**describe_machine(device), "processes": processes},
         "phases": {name: found for name, found in phases.items() if found is not None},
         "recipe": _without_folders(recipe.model_dump(mode="json")),
@@ -63,10 +63,3 @@ def _without_folders(values: Any) -> Any:
         key: Path(value).name if key in _PATHS and isinstance(value, str) else _without_folders(value)
         for key, value in values.items()
     }
-
-
-def _version() -> str:
-    try:
-        return version("headrace")
-    except PackageNotFoundError:  # run from the sources
-        return "unknown"

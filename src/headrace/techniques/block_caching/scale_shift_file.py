@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 from headrace.errors import ArtefactError, OutputError
 from headrace.files import write_file
+from headrace.software import software
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact
 from headrace.techniques.block_caching.scale_shift import ScaleShift
 
@@ -42,7 +42,7 @@ def save_scale_shift(
         tensors |= {f"{block}.{name}": value.detach().float().cpu() for name, value in layer.named_parameters()}
     metadata = {
         "kind": KIND, "model": artefact.model, **_identity(artefact), "width": str(scale_shift.width),
-        "figures": json.dumps(dict(figures or {})), "headrace": version("headrace"),
+        "figures": json.dumps(dict(figures or {})), "headrace": software(),
     }  # fmt: skip
     try:
         write_file(path, lambda temporary: save_file(tensors, temporary, metadata))
