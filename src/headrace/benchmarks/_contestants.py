@@ -22,6 +22,7 @@ from headrace.errors import HeadraceError
 from headrace.models import solvers
 from headrace.models.pipelines.folder import inspect
 from headrace.models.pipelines.loading import load_components
+from headrace.plan import Plan
 from headrace.request import Request
 
 Pixels = NDArray[np.uint8]
@@ -70,10 +71,17 @@ class Diffusers:
         return [np.asarray(image) for image in output.images]
 
 
-def engine_turns(engine: Engine, requests: Sequence[Request], pictures: dict[int, Pixels]) -> Turns:
-    """All requests submitted at once; a turn is a round. Raises what a request failed with."""
-    tickets = {engine.submit(request): index for index, request in enumerate(requests)}
-    work = sum(len(engine.plan(request)) for request in requests)
+def engine_turns(
+    engine: Engine, requests: Sequence[Request], pictures: dict[int, Pixels], plans: Sequence[Plan] | None = None
+) -> Turns:
+    """All requests submitted at once, with the engine's own plans or these; a turn is a round.
+
+    Raises what a request failed with.
+    """
+    planned = plans or [engine.plan(request) for request in requests]
+    asked = zip(requests, planned, strict=True)
+    tickets = {engine.submit(request, plan): index for index, (request, plan) in enumerate(asked)}
+    work = sum(len(plan) for plan in planned)
     done = 0
     while engine.busy:
         done += engine.step().rows

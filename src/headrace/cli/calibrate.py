@@ -25,11 +25,6 @@ headrace generate "red apple" --block-cache emoji-blocks/schedule.json"""
 _STEPS, _SEEDS, _BATCH = 20, 2, 8
 
 
-@app.callback()
-def calibrate() -> None:
-    """Measure a model once, for techniques that make it faster."""
-
-
 @app.command("blocks", epilog=EPILOG)
 def blocks(
     model: Annotated[str | None, typer.Argument(help="embedded name or diffusers folder")] = None,

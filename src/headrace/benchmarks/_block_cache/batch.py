@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.benchmarks._contestants import Pixels, race
+from headrace.benchmarks._contestants import Pixels, engine_turns, race
 from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import bars
 from headrace.engine import Engine, EngineSettings
@@ -65,18 +64,18 @@ def measure_batch(pipeline: Pipeline, profile: Profile, solver: str) -> MixedBat
         plans = [_scheduled(cached.plan(one), profile, number) for number, one in enumerate(requests)]
         pictures: dict[str, dict[int, Pixels]] = {WITH: {}, WITHOUT: {}, "alone": {}}
         for plan, one in zip(plans[:2], requests[:2], strict=True):  # warms both up
-            list(_turns(cached, [(one, plan)], {}))
-            list(_turns(plain, [(one, None)], {}))
+            list(engine_turns(cached, [one], {}, [plan]))
+            list(engine_turns(plain, [one], {}))
         turns = {
-            WITHOUT: _turns(plain, [(one, None) for one in requests], pictures[WITHOUT]),
-            WITH: _turns(cached, list(zip(requests, plans, strict=True)), pictures[WITH]),
+            WITHOUT: engine_turns(plain, requests, pictures[WITHOUT]),
+            WITH: engine_turns(cached, requests, pictures[WITH], plans),
         }
         with bars() as show:
             seconds = race(turns, pipeline.device.type, show)
         difference = 0
         for number, (one, plan) in enumerate(zip(requests, plans, strict=True)):
             alone: dict[int, Pixels] = {}
-            list(_turns(cached, [(one, plan)], alone))
+            list(engine_turns(cached, [one], alone, [plan]))
             apart = np.abs(alone[0].astype(np.int16) - pictures[WITH][number].astype(np.int16))
             difference = max(difference, int(apart.max()))
     finally:
@@ -93,17 +92,3 @@ def _scheduled(plan: Plan, profile: Profile, number: int) -> Plan:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HeadraceWarning)
         return apply(plan, schedule)
-
-
-def _turns(engine: Engine, asked: list[tuple[Request, Plan | None]], pictures: dict[int, Pixels]) -> Iterator[float]:
-    """All submitted at once, a round a turn. Raises what a request failed with."""
-    tickets = {engine.submit(request, plan): number for number, (request, plan) in enumerate(asked)}
-    work = sum(len(engine.plan(request)) for request, _ in asked)
-    done = 0
-    while engine.busy:
-        done += engine.step().rows
-        for result in engine.collect():
-            if result.error is not None:
-                raise result.error
-            pictures[tickets[result.number]] = np.asarray(result.image)
-        yield done / work
