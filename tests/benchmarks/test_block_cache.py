@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from headrace.benchmarks._block_cache.adjusted import train_scale_shift
 from headrace.benchmarks._block_cache.batch import measure_batch
 from headrace.benchmarks._block_cache.display import plot
 from headrace.benchmarks._block_cache.peer import BlockCache, rhythm
@@ -76,8 +77,34 @@ def test_no_two_contestants_share_a_name(pipeline, found):
     for quick in (True, False):
         if not quick and any(importlib.util.find_spec(name) is None for name in ("DeepCache", "tgate")):
             pytest.skip("the extra `peers` is not installed")
-        names = [contestant.peer.name for contestant in _contestants(found, impact, quick)]
+        names = [contestant.peer.name for contestant in _contestants(found, impact, quick, {0.5: Unchanged()})]
         assert len(set(names)) == len(names)
+
+
+class Unchanged:
+    """An adjustment in name only."""
+
+    def at(self, timesteps):
+        raise AssertionError("nothing is evaluated here")
+
+
+def test_scale_shift_is_trained_and_leaves_the_pipeline_as_it_was(pipeline, found):
+    plan = Engine(pipeline).plan(asked(1)[0])
+    choice = Choice(saving=0.1)
+    adjustment = train_scale_shift(pipeline, plan, asked(2), found, choice, minutes=0.02)
+    assert pipeline.row_cache is None
+    schedule, _ = choose(found, None, choice)
+    pairs = adjustment.at(plan.timestep)
+    assert len(pairs) == len(schedule.blocks)
+    assert any((scale != 1).any() for scale, _ in pairs)
+    contestants = [
+        Contestant(Uncached(), "no cache"),
+        Contestant(BlockCache("plain", schedule), "block cache"),
+        Contestant(BlockCache("adjusted", schedule, adjustment), "scale-shift"),
+    ]
+    seconds = Comparison(pipeline, asked(2), batch=2).run(contestants, {STEPS: plan}, STEPS)
+    _, plain, adjusted = judge(contestants, seconds, None)
+    assert plain.psnr != adjusted.psnr
 
 
 def test_the_mixed_batch_is_isolated_and_leaves_the_pipeline_as_it_was(pipeline, found):

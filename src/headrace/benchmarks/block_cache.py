@@ -5,9 +5,10 @@ Three measurements, each with its contestants taking turns, so that a slow spell
 1. One guided request on SD 1.5's U-Net (859.5M parameters, random weights; 256 px on a CPU, 512 px on a GPU, 64 px in a
    quick run), every spatial transformer evaluated in the rhythm of the paper's Fig. 4: 5 rows of 20.
 2. On a trained model, DPM++ 2M in 20 steps: PSNR and SSIM to the uncached pictures and, with `--data`, recall of the
-   captions and Frechet distance, against latency: thresholds delta from 0 to 1, ResNet blocks in place of transformers
-   at equal saving (the paper's Fig. 8), all blocks by their impact on the latents instead of their own change,
-   DeepCache, T-GATE, pyramid attention broadcast, and fewer steps.
+   captions and Frechet distance, against latency: thresholds delta from 0 to 1, scale-shift trained for four minutes a
+   threshold (not in a quick run), ResNet blocks in place of transformers at equal saving (the paper's Fig. 8), all
+   blocks by their impact on the latents instead of their own change, DeepCache, T-GATE, pyramid attention broadcast, and
+   fewer steps.
 3. 16 requests of different steps, guidance scales and thresholds in one continuous batch, with and without the cache.
 
 The paper's figures are of LDM-512 (900M parameters) on an A100.
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from headrace.benchmarks._block_cache.adjusted import train_scale_shift
 from headrace.benchmarks._block_cache.batch import MixedBatch, measure_batch
 from headrace.benchmarks._block_cache.display import batch_line, plot, quality_table, speed_table
 from headrace.benchmarks._block_cache.peer import BlockCache
@@ -40,6 +42,7 @@ from headrace.evaluation.extractors.registry import ExtractorOptions, build_extr
 from headrace.files import write_file
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
+from headrace.models.row_call import Adjustment
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import Choice, choose
@@ -55,6 +58,7 @@ HEADLINE_DELTA = 0.5  # the paper's sweet spot, section 4.2
 FEWER, QUICK_FEWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (0.7, 0.5)
 PICTURES, QUICK_PICTURES, BATCH = 512, 16, 16
 IMPACT_SAVINGS, QUICK_IMPACT_SAVINGS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.35,)
+SCALE_SHIFT_DELTAS, SCALE_SHIFT_MINUTES = (0.2, 0.5), 4.0  # not in a quick run
 CALIBRATION_PROMPTS, SEEDS, IMPACT_IMAGES = 32, 2, 8
 EXTRACTOR = "cifar10-classifier"
 SPEED = [("dpm++2m", 20), ("ddim", 20), ("dpm++2m", 50), ("ddim", 50)]
@@ -67,7 +71,8 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     console.print(speed_table(speeds, describe_device(options.device), _pixels(options)))
     pipeline = load(options.model, device=options.device)
     found, impact = _profile(pipeline, options)
-    qualities = _quality(pipeline, _contestants(found, impact, options.quick), options)
+    adjusted = {} if options.quick else _adjusted(pipeline, found)
+    qualities = _quality(pipeline, _contestants(found, impact, options.quick, adjusted), options)
     console.print(quality_table(qualities, SOLVER, STEPS, EXTRACTOR))
     mixed = measure_batch(pipeline, found, SOLVER)
     console.print(batch_line(mixed))
@@ -133,12 +138,25 @@ def _reference(pipeline: Pipeline, options: BenchOptions, wanted: int) -> Refere
     return Reference(data, spread_indices(len(data), wanted), extractor)
 
 
-def _contestants(found: Profile, impact: Floats, quick: bool) -> list[Contestant]:
+def _adjusted(pipeline: Pipeline, found: Profile) -> dict[float, Adjustment]:
+    """Scale and shift by threshold, trained on the shipped prompts."""
+    plan, requests = _plan(pipeline, STEPS), [_request(prompt, 0) for prompt in PROMPTS]
+    return {
+        delta: train_scale_shift(pipeline, plan, requests, found, Choice(delta=delta), SCALE_SHIFT_MINUTES)
+        for delta in SCALE_SHIFT_DELTAS
+    }
+
+
+def _contestants(found: Profile, impact: Floats, quick: bool, adjusted: Mapping[float, Adjustment]) -> list[Contestant]:
     """No cache first. The peers whose packages are not installed are left out."""
     contestants = [Contestant(Uncached(), "no cache")]
     for delta in QUICK_DELTAS if quick else DELTAS:
         schedule, _ = choose(found, None, Choice(delta=delta))
         contestants.append(Contestant(BlockCache(f"block cache, delta {delta:g}", schedule), "block cache"))
+    for delta, adjustment in adjusted.items():
+        schedule, _ = choose(found, None, Choice(delta=delta))
+        name = f"block cache with scale-shift, delta {delta:g}"
+        contestants.append(Contestant(BlockCache(name, schedule, adjustment), "scale-shift"))
     headline, _ = choose(found, None, Choice(delta=HEADLINE_DELTA))
     target = saving(headline, found.work.share(headline.blocks))
     resnets, delta = choose(found, None, Choice("resnet", saving=target))
