@@ -7,7 +7,7 @@ Three measurements, each with its contestants taking turns, so that a slow spell
 2. On a trained model, DPM++ 2M in 20 steps: PSNR and SSIM to the uncached pictures and, with `--data`, recall of the
    captions and Frechet distance, against latency: thresholds delta from 0 to 1, scale-shift trained for four minutes a
    threshold (not in a quick run), ResNet blocks in place of transformers at equal saving (the paper's Fig. 8), all
-   blocks by their impact on the latents instead of their own change, DeepCache, T-GATE, pyramid attention broadcast, and
+   blocks by their impact on the latents instead of their own change, DeepCache, T-GATE, attention broadcast, and
    fewer steps.
 3. 16 requests of different steps, guidance scales and thresholds in one continuous batch, with and without the cache.
 
