@@ -27,7 +27,7 @@ _BATCH, _LEARNING_RATE = 4, 3e-4
 def train_scale_shift(
     pipeline: Pipeline, plan: Plan, requests: Sequence[Request], found: Profile, choice: Choice, minutes: float
 ) -> FoldedScaleShift:
-    """What `headrace calibrate scale-shift` learns for a schedule in so many minutes. The pipeline is left as before."""
+    """What `headrace calibrate scale-shift` learns of a schedule in so many minutes. The pipeline is left as it was."""
     first = requests[0]
     artefact = BlockCacheArtefact.build(
         found, choice, model=pipeline.name, weights=pipeline_fingerprint(pipeline), solver=solver_identity(plan),
