@@ -207,6 +207,21 @@ def test_bytes_of_the_cache_are_part_of_the_slot_budget(cached):
     short.submit(asked)  # without reuse it fits
 
 
+def test_a_cache_that_comes_after_the_engine_is_followed_too(tiny_model):
+    pipeline = load(tiny_model("sd1"))
+    engine = Engine(pipeline)
+    pipeline.row_cache = RowCache(pipeline.network, find_blocks(pipeline.network, "transformer"))
+    asked = request("sd1", steps=4, solver="ddim")
+    ticket = engine.submit(asked, with_random_reuse(engine.plan(asked), len(pipeline.row_cache.blocks), 0, share=1.0))
+    evaluated = []
+    hook = pipeline.network.get_submodule(pipeline.row_cache.blocks[0]).block.register_forward_hook(
+        lambda module, given, output: evaluated.append(len(given[0]))
+    )
+    assert ticket in pictures(engine)
+    hook.remove()
+    assert evaluated == [2]
+
+
 def test_plans_of_other_blocks_are_refused_before_any_work(cached, tiny_pipeline):
     pipeline = cached("sd1")
     engine = Engine(pipeline)

@@ -36,7 +36,7 @@ class Rounds:
         self._runner = Runner(pipeline, settings)
         self._timings = timings
         self._dtype = pipeline.dtype
-        self._columns = sorted(pipeline.columns)
+        self._pipeline = pipeline
         _, height, width = pipeline.latent_shape(*pipeline.default_size)
         self._area_budget = settings.max_rows * height * width
         self.health = Health(pipeline.device)
@@ -67,7 +67,7 @@ class Rounds:
 
     def _evaluate(self, slots: list[Slot], done: Advance) -> None:
         try:
-            batch = Batch(slots, self._dtype, self._columns)
+            batch = Batch(slots, self._dtype, sorted(self._pipeline.columns))
             rows = batch.rows()
             with self._timings.measure("network"):
                 outputs = self._runner(rows)
