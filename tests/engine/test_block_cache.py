@@ -33,7 +33,7 @@ def cached(tiny_model):
 
 
 def request(kind, **settings):
-    own = {"class_label": 1} if kind == "ddpm-classes" else {"prompt": "red apple"}
+    own = {"dit": {"class_label": 1}, "ddpm-classes": {"class_label": 1}, "ldm": {}}.get(kind, {"prompt": "red apple"})
     return Request(**own, **settings)
 
 
@@ -135,6 +135,24 @@ def test_batched_equals_alone_in_any_order_of_arrival(cached, crowd, slots):
         expected = pictures(alone)[ticket].pixels
         difference = np.abs(result.pixels.astype(int) - expected.astype(int))
         assert difference.max() <= 1, one
+
+
+@pytest.mark.parametrize("kind", ["pixart", "dit", "ddpm-classes", "ldm", "sdxl"])
+def test_every_family_batches_rows_of_different_schedules(cached, kind):
+    """Transformers and U-Nets, text, classes and none: what goes into a block beside its input is compacted with it."""
+    pipeline = cached(kind)
+    engine = Engine(pipeline)
+    asked = [request(kind, steps=4, seed=seed, solver="ddim") for seed in range(3)]
+    blocks = len(pipeline.row_cache.blocks)
+    plans = [with_random_reuse(engine.plan(one), blocks, seed, 0.6) for seed, one in enumerate(asked)]
+    tickets = [engine.submit(one, plan) for one, plan in zip(asked, plans, strict=True)]
+    together = pictures(engine)
+    for ticket, one, plan in zip(tickets, asked, plans, strict=True):
+        alone = Engine(pipeline)
+        own = alone.submit(one, plan)
+        expected = pictures(alone)[own].pixels
+        assert together[ticket].error is None
+        assert np.abs(together[ticket].pixels.astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_reuse_saves_work_and_changes_the_picture(cached):

@@ -16,7 +16,7 @@ def test_the_time_left_is_judged_from_where_this_run_began(clock, capfd):
     display.begin(0.5)
     clock[0] += 50
     display.update(75, 0.25, 0.75, 12.0)
-    assert capfd.readouterr().err == "phase: step 75/100  loss 0.2500  12.0 images/s  0:50 left\n"
+    assert capfd.readouterr().err == "phase: step 75/100  loss 0.25  12.0 images/s  0:50 left\n"
 
 
 def test_long_lines_are_not_broken_and_other_processes_are_silent(capfd):

@@ -48,7 +48,7 @@ class Display:
         now = time.monotonic()
         done = fraction - self._first
         left = _clock((now - self._began) / done * (1 - fraction)) if done > 0 else "?"
-        text = f"step {step}/{self.steps}  loss {loss:.4f}  {images_per_second:.1f} images/s  {left} left"
+        text = f"step {step}/{self.steps}  loss {loss:.4g}  {images_per_second:.1f} images/s  {left} left"
         self.bar.update(self.task, completed=fraction, text=text)
         if not self.console.is_terminal and now >= self._line_after:
             self._line_after = now + _SECONDS_BETWEEN_LINES
