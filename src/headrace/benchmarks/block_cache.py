@@ -82,7 +82,7 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
         "sd15_pixels": _pixels(options), "pictures": QUICK_PICTURES if options.quick else PICTURES,
     }  # fmt: skip
     if options.out is not None:
-        _write(options.out, figures, speeds, qualities)
+        _write(options.out, figures, qualities)
     return figures
 
 
@@ -206,7 +206,7 @@ def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], mixed: Mixed
     }
 
 
-def _write(out: Path, figures: Mapping[str, Any], speeds: Sequence[Speed], qualities: Sequence[Quality]) -> None:
+def _write(out: Path, figures: Mapping[str, Any], qualities: Sequence[Quality]) -> None:
     text = json.dumps(figures, indent=2) + "\n"
     write_file(out / "block-cache.json", lambda path: path.write_text(text, encoding="utf-8"))
     plot(qualities, out / "block-cache.png")

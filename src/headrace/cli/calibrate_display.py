@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import typer
@@ -18,37 +18,26 @@ from headrace.cli.block_label import block_label
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact
 
 
-class CalibrationBar:
-    """Counts plan rows and shows their rate and the time left; nothing where standard error is no terminal."""
+@contextmanager
+def calibration_bar(rows: int) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(more)`: plan rows done, their rate and the time left; silent where nobody looks."""
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("[bold]measuring"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} rows, {task.fields[rate]:.1f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    began, done = time.perf_counter(), 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("measuring", total=rows, rate=0.0)
 
-    def __init__(self, rows: int) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("[bold]measuring"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} rows, {task.fields[rate]:.1f} rows/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("measuring", total=rows, rate=0.0)
-        self._began = time.perf_counter()
-        self._done = 0
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            progress.update(task, completed=done, rate=done / max(time.perf_counter() - began, 1e-9))
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def advance(self, rows: int) -> None:
-        """So many more rows were evaluated."""
-        self._done += rows
-        rate = self._done / max(time.perf_counter() - self._began, 1e-9)
-        self._bar.update(self._task, completed=self._done, rate=rate)
+        yield advance
 
 
 def show(artefact: BlockCacheArtefact, folder: Path, as_json: bool) -> None:

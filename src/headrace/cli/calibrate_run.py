@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from headrace.cli.calibrate_display import CalibrationBar, show
+from headrace.cli.calibrate_display import calibration_bar, show
 from headrace.cli.evaluate_jobs import SampleOptions, find_conditions, make_jobs, needed_field, read_prompts
 from headrace.cli.generate import EngineOptions
 from headrace.cli.pictures import prepare_folder
@@ -70,9 +70,9 @@ def measure(options: MeasureOptions, choice: Choice, out: Path | None, as_json: 
     if choice.saving is not None:
         check_target(choice.saving, most_saving(cached, len(plan), work.share(cached)))
     few = requests[:: -(-len(requests) // _IMPACT_IMAGES)] if choice.criterion == "impact" else []
-    with CalibrationBar(len(plan) * (len(requests) + len(few))) as bar:
-        found = profile(pipeline, plan, requests, work, options.batch, bar.advance)
-        impact = measure_impact(pipeline, plan, few, work.blocks, options.batch, bar.advance) if few else None
+    with calibration_bar(len(plan) * (len(requests) + len(few))) as advance:
+        found = profile(pipeline, plan, requests, work, options.batch, advance)
+        impact = measure_impact(pipeline, plan, few, work.blocks, options.batch, advance) if few else None
     artefact = BlockCacheArtefact.build(
         found, choice, impact, model=pipeline.name, weights=_weights(pipeline), solver=solver_identity(plan),
         steps=options.steps, solver_name=options.solver, guidance_scale=pipeline.guidance_scale(request),

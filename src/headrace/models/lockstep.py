@@ -12,7 +12,7 @@ from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.slot_cache import SlotCache
 from headrace.plan.plan import Plan
-from headrace.plan.reference import Evaluation, trajectory
+from headrace.plan.reference import Evaluation, drive, trajectory
 from headrace.request import Request
 
 # Told the number of the row and what the network is to be called with; returns its output, guidance not yet applied.
@@ -61,17 +61,14 @@ class Lockstep:
             noise = [torch.randn(self._shape, generator=one) for one in generators]
             return torch.stack(noise).to(self._pipeline.device)
 
-        rows = trajectory(self._plan, draw() * self._plan.init_noise_sigma, draw)
-        output = None
-        while True:
-            try:
-                asked = rows.send(output)
-            except StopIteration as end:
-                final: torch.Tensor = end.value
-                return final
+        def answer(asked: Evaluation) -> torch.Tensor:
             given = self._rows(asked, start, caches)
             returned = self._pipeline.denoise(given) if evaluate is None else evaluate(asked.row, given)
-            output = self.guided(asked.row, returned.float())
+            return self.guided(asked.row, returned.float())
+
+        first = draw() * self._plan.init_noise_sigma
+        final: torch.Tensor = drive(trajectory(self._plan, first, draw), answer)
+        return final
 
     def guided(self, row: int, output: torch.Tensor) -> torch.Tensor:
         """Classifier-free guidance of a row: [2N, ...] -> [N, ...], or the output itself where it is off."""

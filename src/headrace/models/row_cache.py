@@ -20,7 +20,7 @@ from headrace.errors import ModelError
 from headrace.models.blocks import block_shape, is_block
 from headrace.models.cached_block import CachedBlock
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import LatentShape
+from headrace.models.pipelines.base import LatentShape, Pipeline
 from headrace.models.row_call import Adjustment, BlockObserver, RowCall
 
 
@@ -86,6 +86,17 @@ class RowCache:
             yield
         finally:
             self.call = None
+
+
+@contextmanager
+def attached(pipeline: Pipeline, blocks: Sequence[str]) -> Iterator[RowCache]:
+    """The pipeline, which must have none, has a row cache of these blocks in this context, and is then as before."""
+    cache = pipeline.row_cache = RowCache(pipeline.network, blocks)
+    try:
+        yield cache
+    finally:
+        cache.remove()
+        pipeline.row_cache = None
 
 
 def cache_bytes(

@@ -46,6 +46,17 @@ def trajectory(plan: Plan, x: Array, noise_source: Callable[[], Array]) -> Gener
     return x
 
 
+def drive(rows: Generator[Evaluation, Array, Array], evaluate: Callable[[Evaluation], Array]) -> Array:
+    """The final sample of a `trajectory` whose every row is answered by `evaluate`, guidance applied."""
+    output = None
+    while True:
+        try:
+            asked = rows.send(output)
+        except StopIteration as end:
+            return end.value
+        output = evaluate(asked)
+
+
 def run(
     plan: Plan, network: Network, x: Array, noise_source: Callable[[], Array], unconditional: Network | None = None
 ) -> Array:
@@ -55,17 +66,15 @@ def run(
     A plan that resizes, fuses or caches needs a network that knows how, so it raises `PlanError` here.
     """
     _require_plain(plan, unconditional)
-    rows = trajectory(plan, x, noise_source)
-    out = None
-    while True:
-        try:
-            asked = rows.send(out)
-        except StopIteration as end:
-            return end.value
+
+    def evaluate(asked: Evaluation) -> Array:
         out = network(asked.sample, asked.timestep)
         if plan.guidance[asked.row] != 1.0 and unconditional is not None:
             base = unconditional(asked.sample, asked.timestep)
             out = base + float(plan.guidance[asked.row]) * (out - base)
+        return out
+
+    return drive(trajectory(plan, x, noise_source), evaluate)
 
 
 def _require_plain(plan: Plan, unconditional: Network | None) -> None:

@@ -13,7 +13,7 @@ from headrace.benchmarks._progress import bars
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import HeadraceWarning
 from headrace.models.pipelines.base import Pipeline
-from headrace.models.row_cache import RowCache
+from headrace.models.row_cache import attached
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.techniques.block_caching.calibrate import Profile
@@ -58,11 +58,10 @@ def measure_batch(pipeline: Pipeline, profile: Profile, solver: str) -> MixedBat
         for number in range(REQUESTS)
     ]
     plain = Engine(pipeline, EngineSettings(slots=REQUESTS))
-    pipeline.row_cache = RowCache(pipeline.network, blocks)
-    try:
+    with attached(pipeline, blocks):
         cached = Engine(pipeline, EngineSettings(slots=REQUESTS))
         plans = [_scheduled(cached.plan(one), profile, number) for number, one in enumerate(requests)]
-        pictures: dict[str, dict[int, Pixels]] = {WITH: {}, WITHOUT: {}, "alone": {}}
+        pictures: dict[str, dict[int, Pixels]] = {WITH: {}, WITHOUT: {}}
         for plan, one in zip(plans[:2], requests[:2], strict=True):  # warms both up
             list(engine_turns(cached, [one], {}, [plan]))
             list(engine_turns(plain, [one], {}))
@@ -78,9 +77,6 @@ def measure_batch(pipeline: Pipeline, profile: Profile, solver: str) -> MixedBat
             list(engine_turns(cached, [one], alone, [plan]))
             apart = np.abs(alone[0].astype(np.int16) - pictures[WITH][number].astype(np.int16))
             difference = max(difference, int(apart.max()))
-    finally:
-        pipeline.row_cache.remove()
-        pipeline.row_cache = None
     evaluated = float(np.mean(np.concatenate([plan.compute.ravel() for plan in plans])))
     return MixedBatch(REQUESTS / seconds[WITHOUT], REQUESTS / seconds[WITH], difference, evaluated)
 

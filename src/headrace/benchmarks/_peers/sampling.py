@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from headrace.benchmarks._peers.peer import Peer
 from headrace.plan import Plan
-from headrace.plan.reference import trajectory
+from headrace.plan.reference import drive, trajectory
 
 
 @torch.inference_mode()
@@ -34,14 +34,10 @@ def sample(
 
     peer.attach(network, plan)
     try:
-        rows = trajectory(plan, latents, noise_source or draw)
-        output = None
-        while True:
-            try:
-                asked = rows.send(output)
-            except StopIteration as end:
-                final: torch.Tensor = end.value
-                return final
-            output = peer(asked.row, asked.sample, asked.timestep, encoder_hidden_states)
+        final: torch.Tensor = drive(
+            trajectory(plan, latents, noise_source or draw),
+            lambda asked: peer(asked.row, asked.sample, asked.timestep, encoder_hidden_states),
+        )
+        return final
     finally:
         peer.detach()

@@ -14,7 +14,7 @@ from headrace.models.denoiser import Rows
 from headrace.models.lockstep import Lockstep, Start
 from headrace.models.macs import block_macs
 from headrace.models.pipelines.base import Pipeline
-from headrace.models.row_cache import RowCache
+from headrace.models.row_cache import RowCache, attached
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.techniques.block_caching.schedule import Floats
@@ -105,18 +105,12 @@ def profile(
     Raises `CalibrationError` (a single row, no requests, a pipeline that caches already) and `NumericalError`.
     """
     check_profile(plan, requests)
-    if pipeline.row_cache is not None:
-        raise CalibrationError(f"{pipeline.name} caches blocks already", "Calibrate the model as it was loaded")
-    cache = RowCache(pipeline.network, work.blocks)
-    pipeline.row_cache = cache
-    try:
+    check_uncached(pipeline)
+    with attached(pipeline, work.blocks) as cache:
         parts = [
             _measure(pipeline, cache, plan, requests[start : start + batch], progress)
             for start in range(0, len(requests), batch)
         ]
-    finally:
-        cache.remove()
-        pipeline.row_cache = None
     change = np.concatenate(parts)
     if not np.isfinite(change).all():
         bad = work.blocks[int(np.argwhere(~np.isfinite(change))[0, 2])]
@@ -133,6 +127,12 @@ def check_profile(plan: Plan, requests: Sequence[Request]) -> None:
         raise CalibrationError("there are no requests to calibrate with", "Give at least one prompt and one seed")
     if len(set((plan.guidance != 1).tolist())) > 1:
         raise CalibrationError("guidance is off in some rows of the plan", "Calibrate with one guidance scale")
+
+
+def check_uncached(pipeline: Pipeline) -> None:
+    """Raises `CalibrationError` where the pipeline caches blocks already."""
+    if pipeline.row_cache is not None:
+        raise CalibrationError(f"{pipeline.name} caches blocks already", "Calibrate the model as it was loaded")
 
 
 class ChangeMeter:

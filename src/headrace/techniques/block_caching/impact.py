@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from headrace.errors import CalibrationError
 from headrace.models.denoiser import Rows
 from headrace.models.lockstep import Lockstep, Start
 from headrace.models.pipelines.base import Pipeline
-from headrace.models.row_cache import RowCache
+from headrace.models.row_cache import attached
 from headrace.plan import Plan
 from headrace.request import Request
+from headrace.techniques.block_caching.calibrate import check_uncached
 from headrace.techniques.block_caching.schedule import Floats
 
 
@@ -38,19 +38,11 @@ def measure_impact(
     block is evaluated. It takes 1 + B evaluations a row. `progress` is told how many plan rows were done since last.
     Raises `CalibrationError` where the pipeline caches already.
     """
-    if pipeline.row_cache is not None:
-        raise CalibrationError(f"{pipeline.name} caches blocks already", "Calibrate the model as it was loaded")
-    cache = RowCache(pipeline.network, blocks)
-    pipeline.row_cache = cache
-    try:
-        parts = [
-            _measure(pipeline, plan, requests[start : start + batch], len(blocks), progress)
-            for start in range(0, len(requests), batch)
-        ]
-    finally:
-        cache.remove()
-        pipeline.row_cache = None
-    counts = [len(requests[start : start + batch]) for start in range(0, len(requests), batch)]
+    check_uncached(pipeline)
+    batches = [requests[start : start + batch] for start in range(0, len(requests), batch)]
+    with attached(pipeline, blocks):
+        parts = [_measure(pipeline, plan, together, len(blocks), progress) for together in batches]
+    counts = [len(together) for together in batches]
     return np.average(np.stack(parts), axis=0, weights=counts) * displacement(plan)[1:, None]
 
 
