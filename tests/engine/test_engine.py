@@ -226,7 +226,7 @@ def test_a_plan_whose_decisions_the_model_cannot_carry_out_is_refused():
     engine = Engine(FakePipeline())
     request = Request(prompt="a", steps=4)
     plan = engine.plan(request)
-    for column, value in (("scale", 0.5), ("fusion", 2), ("stage", [0, 0, 1, 1])):
+    for column, value in (("fusion", 2), ("stage", [0, 0, 1, 1])):
         with pytest.raises(PlanError, match=column):
             engine.submit(request, plan.with_columns(**{column: value}))
 

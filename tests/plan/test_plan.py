@@ -57,7 +57,7 @@ def decision(name: str, rows: int) -> st.SearchStrategy[np.ndarray]:
         return blocks.map(lambda mask: np.concatenate([np.ones_like(mask[:1]), mask[1:]]))
     spec = COLUMNS[name]
     if spec.kind == "int":
-        return arrays.arrays(np.int64, rows, elements=st.integers(int(spec.low), 8))
+        return arrays.arrays(np.int64, rows, elements=st.integers(int(spec.low), int(min(spec.high, 8))))
     return arrays.arrays(np.float64, rows, elements=st.floats(spec.low, min(spec.high, 20.0)))
 
 

@@ -111,22 +111,25 @@ class Batch:
         noise = self._noise()
         if noise is not None:
             new += self._column(at.NOISE) * noise
-        self._scatter(new, h)
+        self._scatter(new, h, outputs)
         return torch.isfinite(new.flatten(1).sum(1))
 
     def _noise(self) -> torch.Tensor | None:
         draws = [slot.draw() for slot in self.slots]
         if all(draw is None for draw in draws):
             return None
-        silent = torch.zeros(self.slots[0].job.shape)
+        silent = torch.zeros(self.slots[0].shape)
         stacked = torch.stack([silent if draw is None else draw for draw in draws])
         if self._device.type == "cuda":
             stacked = stacked.pin_memory()
         return stacked.to(self._device, non_blocking=True)
 
-    def _scatter(self, new: torch.Tensor, h: torch.Tensor) -> None:
+    def _scatter(self, new: torch.Tensor, h: torch.Tensor, outputs: torch.Tensor) -> None:
         targets, sources = [], []
         for index, slot in enumerate(self.slots):
+            if slot.table.changes[slot.row]:
+                slot.cross(outputs[index], new[index])
+                continue
             targets.append(slot.latents)
             sources.append(new[index])
             kept = slot.next_register
@@ -134,4 +137,5 @@ class Batch:
                 targets.append(kept)
                 sources.append(h[index])
             slot.row += 1
-        torch._foreach_copy_(targets, sources)
+        if targets:
+            torch._foreach_copy_(targets, sources)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.plan.column import key_columns
+from headrace.plan.crossing import changes
 from headrace.plan.plan import Plan
 
 # Positions in a row; b[0], b[1], ... follow behind.
@@ -24,6 +25,8 @@ class Coefficients:
         clipped: [R] whether the row bounds its register.
         draws: [R] normal draws from the request's stream; `noisy` says whether the last one is used.
         history: registers of earlier rows that must be kept.
+        scales: [R + 1] latent size of each row over the final size, and 1 behind the last row.
+        changes: [R] whether the row leads to latents of another size.
         keys: [R] the values of the key columns, on which rows must agree to share a call.
     """
 
@@ -39,6 +42,8 @@ class Coefficients:
         self.draws: npt.NDArray[np.int64] = plan.draws.astype(np.int64)
         self.noisy: npt.NDArray[np.bool_] = np.not_equal(plan.noise, 0)
         self.history: int = int(self.depth.max(initial=0))
+        self.scales: list[float] = [*plan.scale.tolist(), 1.0]
+        self.changes: npt.NDArray[np.bool_] = changes(plan)
         columns = [getattr(plan, name) for name in key_columns()]
         self.keys: list[tuple[float, ...]] = [
             tuple(float(column[row]) for column in columns) for row in range(len(plan))

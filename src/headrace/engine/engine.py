@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -79,7 +79,8 @@ class Engine:
         planned = self._planner.plan(request) if plan is None else plan
         self._planner.check(planned)
         shape = self.pipeline.latent_shape(*self.pipeline.size(request))
-        job = Job(next(self._numbers), request, planned, shape, cache_bytes(self.pipeline, shape, planned))
+        sizes = self._planner.sizes(planned, shape)
+        job = Job(next(self._numbers), request, planned, shape, sizes, cache_bytes(self.pipeline, sizes, planned))
         self._pool.check(job)
         return job
 
@@ -159,7 +160,7 @@ class Engine:
                 self._pool.release(index, job)
                 self._results.append(self._result(job, error=outcome))
             else:
-                self._pool.place(Slot(index, job, outcome, self.pipeline.device))
+                self._pool.place(Slot(index, job, self._of_sizes(job, outcome), self.pipeline.device))
 
     def _encode(self, jobs: Sequence[Job]) -> list[Conditioning | HeadraceError]:
         """Conditioning of each job, or the error that encoding it alone raises."""
@@ -172,6 +173,13 @@ class Engine:
             if len(jobs) == 1:
                 return [execution_error("text encoder", error)]
             return [outcome for job in jobs for outcome in self._encode([job])]
+
+    def _of_sizes(self, job: Job, conditioning: Conditioning) -> Mapping[float, Conditioning]:
+        """Scale -> what the network is told at it: at small rows what a request of that size would tell."""
+        return {
+            scale: conditioning if scale == 1.0 else conditioning.told(self.pipeline.size_conditions(shape))
+            for scale, shape in job.sizes.items()
+        }
 
     def _decode(self, slots: Sequence[Slot]) -> int:
         if not slots:

@@ -10,8 +10,9 @@ import numpy as np
 
 from headrace.errors import PlanError
 from headrace.models import solvers
-from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.base import LatentShape, Pipeline
 from headrace.plan.column import COLUMNS, SOLVER
+from headrace.plan.crossing import check_crossings
 from headrace.plan.plan import Plan
 from headrace.plan.trace import trace
 from headrace.request import Request
@@ -49,7 +50,7 @@ class Planner:
 
     def check(self, plan: Plan) -> None:
         """Raises `PlanError` where a plan holds decisions that this pipeline would not carry out."""
-        carried_out = {"guidance", *self._pipeline.columns}
+        carried_out = {"guidance", "scale", "crossing", *self._pipeline.columns}
         for name, column in COLUMNS.items():
             if column.owner == SOLVER or name in carried_out:
                 continue
@@ -62,6 +63,7 @@ class Planner:
                     f"Leave {name} at {column.default}, or load the model with the technique that fills it",
                 )
         plan.check_reuse()
+        check_crossings(plan)
         if plan.blocks and self._pipeline.row_cache is not None:
             known = len(self._pipeline.row_cache.blocks)
             if plan.blocks != known:
@@ -73,6 +75,11 @@ class Planner:
             raise PlanError(
                 f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1"
             )
+
+    def sizes(self, plan: Plan, shape: LatentShape) -> Mapping[float, LatentShape]:
+        """Scale -> latent shape of every size that rows have, and of the finished latents. `PlanError` for no size."""
+        scales = {1.0, *np.unique(plan.scale).tolist()}
+        return {scale: self._pipeline.scaled_shape(shape, scale) for scale in scales}
 
     def settings(self, request: Request, plan: Plan) -> Mapping[str, object]:
         """What the request came to: solver, steps, guidance scale and size, with the model's defaults filled in."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from headrace.engine.coefficients import coefficients
@@ -21,13 +24,18 @@ def slot_bytes(shape: LatentShape, history: int) -> int:
     return 4 * channels * height * width * (1 + history)
 
 
-def cache_bytes(pipeline: Pipeline, shape: LatentShape, plan: Plan) -> int:
-    """Bytes of what the pipeline's blocks keep for one request of this plan."""
+def cache_bytes(pipeline: Pipeline, sizes: Mapping[float, LatentShape], plan: Plan) -> int:
+    """Bytes of what the pipeline's blocks keep for one request of this plan, each value at its largest size."""
     if pipeline.row_cache is None or not plan.blocks:
         return 0
     guided = plan.guidance != 1
-    kept = np.stack([plan.keep.any(axis=0), plan.keep[guided].any(axis=0)])
-    return pipeline.row_cache.nbytes(shape, kept)
+    total, counted = 0, np.zeros((2, plan.blocks), np.bool_)
+    for scale in sorted(sizes, reverse=True):
+        at = plan.scale == scale
+        kept = np.stack([plan.keep[at].any(axis=0), plan.keep[guided & at].any(axis=0)]) & ~counted
+        total += pipeline.row_cache.nbytes(sizes[scale], kept)
+        counted |= kept
+    return total
 
 
 def pool_of(pipeline: Pipeline, settings: EngineSettings) -> Pool:
@@ -104,7 +112,8 @@ class Pool:
 
 
 def _bytes(job: Job) -> int:
-    return slot_bytes(job.shape, coefficients(job.plan).history) + job.cache_bytes
+    largest = max(job.sizes.values(), key=math.prod)
+    return slot_bytes(largest, coefficients(job.plan).history) + job.cache_bytes
 
 
 def _mebibytes(count: int) -> str:

@@ -92,6 +92,6 @@ class Rounds:
 
 
 def _check_shape(outputs: torch.Tensor, slots: Sequence[Slot]) -> None:
-    expected = (len(slots), *slots[0].job.shape)
+    expected = (len(slots), *slots[0].shape)
     if tuple(outputs.shape) != expected:
         raise ValueError(f"the network's output has shape {tuple(outputs.shape)}, not {expected}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from headrace.engine.coefficients import coefficients
 from headrace.models.conditioning import Conditioning, Signature
+from headrace.models.crossing import crossed, pooled
 from headrace.models.pipelines.base import LatentShape
 from headrace.models.slot_cache import SlotCache
+from headrace.plan.crossing import Change
 from headrace.plan.plan import Plan
 from headrace.request import Request
 
@@ -20,6 +23,7 @@ BatchKey = tuple[LatentShape, Signature, tuple[float, ...]]
 class Job:
     """A request that was checked and planned; waiting, it holds no tensors.
 
+    `shape` is that of the finished latents and `sizes` that of a row of each scale in the plan, 1 among them.
     `cache_bytes` are those of what its blocks will keep.
     """
 
@@ -27,27 +31,29 @@ class Job:
     request: Request
     plan: Plan
     shape: LatentShape
+    sizes: Mapping[float, LatentShape]
     cache_bytes: int = 0
 
 
 class Slot:
     """Latents, registers, random stream, conditioning and kept block values of one resident request.
 
-    `latents` is [C, h, w] float32 on the device; `registers` is a ring of the last model registers, allocated once.
+    `latents` is [C, h, w] float32 on the device, of the size of the row that comes next; registers are a ring of the
+    last ones, allocated where the size changes. `conditionings` are those of each scale in the plan.
     """
 
-    def __init__(self, index: int, job: Job, conditioning: Conditioning, device: torch.device) -> None:
+    def __init__(self, index: int, job: Job, conditionings: Mapping[float, Conditioning], device: torch.device) -> None:
         self.index = index
         self.job = job
-        self.table = table = coefficients(job.plan)
-        self.conditioning = conditioning
+        self.table = coefficients(job.plan)
+        self._conditionings = conditionings
+        self._device = device
         self.cache = SlotCache()
         self.row = 0
-        # The stream is the CPU's on every device, so a seed means the same picture everywhere.
-        self.generator = torch.Generator("cpu").manual_seed(job.request.seed)
-        noise = torch.randn(job.shape, generator=self.generator, dtype=torch.float32)
+        self.generator = self._stream()
+        noise = pooled(self._noise(self.generator, job.shape), self.shape)
         self.latents = (noise * job.plan.init_noise_sigma).to(device)
-        self._ring = list(torch.zeros((table.history, *job.shape), device=device).unbind(0))
+        self._ring = self._registers()
 
     @property
     def done(self) -> bool:
@@ -55,9 +61,19 @@ class Slot:
         return self.row >= len(self.table)
 
     @property
+    def shape(self) -> LatentShape:
+        """Of the latents of the row that comes next; after the last row, of the finished ones."""
+        return self.job.sizes[self.table.scales[self.row]]
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """What the network is told in the row that comes next."""
+        return self._conditionings[self.table.scales[self.row]]
+
+    @property
     def key(self) -> BatchKey:
         """What rows must agree on to share a network call: latent shape, conditioning shapes and the key columns."""
-        return self.job.shape, self.conditioning.signature, self.table.keys[self.row]
+        return self.shape, self.conditioning.signature, self.table.keys[self.row]
 
     @property
     def network_rows(self) -> int:
@@ -77,5 +93,33 @@ class Slot:
         """Takes this row's draws from the request's stream: the last one, or None where the update uses none."""
         last = None
         for _ in range(int(self.table.draws[self.row])):
-            last = torch.randn(self.job.shape, generator=self.generator, dtype=torch.float32)
+            last = self._noise(self.generator, self.shape)
         return last if self.table.noisy[self.row] else None
+
+    def cross(self, output: torch.Tensor, latents: torch.Tensor) -> None:
+        """Moves on to a row of another size: `output` [C, h, w] is this row's, guided, and led to `latents`."""
+        plan, row, sample = self.job.plan, self.row, self.latents
+        low, high = plan.clip[row].tolist()
+        data = (float(plan.data_p[row]) * sample + float(plan.data_q[row]) * output).clamp(low, high)
+        self.row += 1
+        shape = self.shape
+        change = Change(self.row, sample, data, latents)
+        self.latents = crossed(
+            plan,
+            change,
+            shape,
+            draw=lambda: self._noise(self.generator, shape).to(self._device),
+            first=lambda: self._noise(self._stream(), self.job.shape).to(self._device),
+        )
+        self._ring = self._registers()
+
+    def _registers(self) -> list[torch.Tensor]:
+        return list(torch.zeros((self.table.history, *self.shape), device=self._device).unbind(0))
+
+    def _stream(self) -> torch.Generator:
+        """The request's random stream from its beginning: the CPU's on every device, so a seed is one picture."""
+        return torch.Generator("cpu").manual_seed(self.job.request.seed)
+
+    @staticmethod
+    def _noise(generator: torch.Generator, shape: LatentShape) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float32)

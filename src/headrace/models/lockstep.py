@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from headrace.models.crossing import crossed, pooled
 from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
-from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.base import LatentShape, Pipeline
 from headrace.models.slot_cache import SlotCache
+from headrace.plan.crossing import Change
 from headrace.plan.plan import Plan
 from headrace.plan.reference import Evaluation, drive, trajectory
 from headrace.request import Request
@@ -57,18 +59,30 @@ class Lockstep:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in start.seeds]
         caches = [SlotCache() for _ in start.seeds]
 
-        def draw() -> torch.Tensor:
-            noise = [torch.randn(self._shape, generator=one) for one in generators]
+        sizes = [self._shape_of(scale) for scale in [*self._plan.scale.tolist(), 1.0]]
+        now = 0
+
+        def draw(shape: LatentShape | None = None) -> torch.Tensor:
+            noise = [torch.randn(shape or sizes[now], generator=one) for one in generators]
             return torch.stack(noise).to(self._pipeline.device)
+
+        def resize(change: Change) -> torch.Tensor:
+            nonlocal now
+            now = change.row
+            return crossed(self._plan, change, sizes[now], draw, lambda: first_noise)
 
         def answer(asked: Evaluation) -> torch.Tensor:
             given = self._rows(asked, start, caches)
             returned = self._pipeline.denoise(given) if evaluate is None else evaluate(asked.row, given)
             return self.guided(asked.row, returned.float())
 
-        first = draw() * self._plan.init_noise_sigma
-        final: torch.Tensor = drive(trajectory(self._plan, first, draw), answer)
+        first_noise = draw(self._shape)
+        first = pooled(first_noise, sizes[0]) * self._plan.init_noise_sigma
+        final: torch.Tensor = drive(trajectory(self._plan, first, draw, resize), answer)
         return final
+
+    def _shape_of(self, scale: float) -> LatentShape:
+        return self._pipeline.scaled_shape(self._shape, scale)
 
     def guided(self, row: int, output: torch.Tensor) -> torch.Tensor:
         """Classifier-free guidance of a row: [2N, ...] -> [N, ...], or the output itself where it is off."""
@@ -80,10 +94,12 @@ class Lockstep:
 
     def _rows(self, asked: Evaluation, start: Start, caches: list[SlotCache]) -> Rows:
         """The conditional rows, then the unconditional ones where the row is guided."""
-        sample, conditioning, branches = asked.sample, start.positive, [CONDITIONAL] * len(caches)
+        sample, branches = asked.sample, [CONDITIONAL] * len(caches)
+        conditioning = {**start.positive, **self._size_conditions(asked.row, len(caches))}
         if self._plan.guidance[asked.row] != 1.0:
             sample, caches = torch.cat([sample, sample]), caches * 2
-            conditioning = {name: torch.cat([own, start.negative[name]]) for name, own in start.positive.items()}
+            negative = {**start.negative, **self._size_conditions(asked.row, len(start.seeds))}
+            conditioning = {name: torch.cat([own, negative[name]]) for name, own in conditioning.items()}
             branches = branches + [UNCONDITIONAL] * len(branches)
         count = len(branches)
         return Rows(
@@ -97,3 +113,10 @@ class Lockstep:
             },
             caches=caches,
         )
+
+    def _size_conditions(self, row: int, count: int) -> dict[str, torch.Tensor]:
+        """What `count` trajectories are told of a size that is not that of the picture."""
+        if self._plan.scale[row] == 1.0:
+            return {}
+        told = self._pipeline.size_conditions(self._shape_of(float(self._plan.scale[row])))
+        return {name: tensor.expand(count, *tensor.shape) for name, tensor in told.items()}

@@ -21,7 +21,7 @@ class Column:
 
     `width` says how many values a row holds: one, one per register of history, two bounds, or one per block of the
     network. `key` columns are part of the batch key: rows that differ in one cannot share a network call. `low` and
-    `high` bound every value, inclusive; infinite values are refused except in `bounds` columns, where they mean none.
+    high` bound every value, inclusive; infinite values are refused except in `bounds` columns, where they mean none.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Column:
     default: float | int | bool | None = None
     low: float = float("-inf")
     high: float = float("inf")
+    shown: bool = True
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -121,6 +122,40 @@ COLUMNS: dict[str, Column] = {
         Column("draws", "int", SOLVER, "standard-normal tensors drawn in this row", default=0, low=0, high=16),
         Column("clip", "float", SOLVER, "bounds of the register, infinite for none", width="bounds"),
         Column(
+            "data_p",
+            "float",
+            SOLVER,
+            "weight of x in this row's data prediction: x0 = data_p*x + data_q*out",
+            default=0.0,
+            shown=False,
+        ),
+        Column(
+            "data_q",
+            "float",
+            SOLVER,
+            "weight of the network's output in this row's data prediction; 0 where it is not known",
+            default=0.0,
+            shown=False,
+        ),
+        Column(
+            "signal",
+            "float",
+            SOLVER,
+            "weight of the data in this row's latents: x = signal*x0 + sigma*noise",
+            default=0.0,
+            low=0,
+            shown=False,
+        ),
+        Column(
+            "sigma",
+            "float",
+            SOLVER,
+            "weight of the noise in this row's latents; signal and sigma are 0 where the level is not known",
+            default=0.0,
+            low=0,
+            shown=False,
+        ),
+        Column(
             "guidance",
             "float",
             "guidance",
@@ -146,6 +181,16 @@ COLUMNS: dict[str, Column] = {
             default=1.0,
             low=1 / 64,
             high=64,
+        ),
+        Column(
+            "crossing",
+            "int",
+            "mixed resolution",
+            "how latents come to this row where its scale is another (`headrace.plan.crossing.Crossing`)",
+            default=0,
+            low=0,
+            high=3,
+            shown=False,
         ),
         Column(
             "fusion", "int", "fusebatch", "images that share one evaluation (K)", key=True, default=1, low=1, high=1024

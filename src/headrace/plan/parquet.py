@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.plan.plan import Plan
 
 _KEY = b"headrace.plan"
-_VERSION = 1
+_VERSION = 2  # 2: data prediction and level of each row, and what the solver was traced with
 
 
 def write(plan: Plan, path: Path) -> None:

@@ -6,6 +6,9 @@ One row reads, with x the latents, out the network's output and xi standard-norm
     h   = clip(p * x + q * out)                      this row's register; h[-k] is that of k rows before
     x'  = a * x + sum_k b[k] * h[-k] + c * out + noise * xi
 
+The row's data prediction is `x0 = data_p * x + data_q * out`, clipped as h is, and its latents are at the level
+`x = signal * x0 + sigma * noise`.
+
 `headrace.plan.reference.run` executes a plan and is the specification of these semantics.
 """
 
@@ -51,16 +54,24 @@ class Plan:
     noise: Floats = _UNSET
     draws: Ints = _UNSET
     clip: Floats = _UNSET
+    data_p: Floats = _UNSET
+    data_q: Floats = _UNSET
+    signal: Floats = _UNSET
+    sigma: Floats = _UNSET
     guidance: Floats = _UNSET
     compute: Bools = _UNSET
     scale: Floats = _UNSET
+    crossing: Ints = _UNSET
     fusion: Ints = _UNSET
     stage: Ints = _UNSET
     init_noise_sigma: float = 1.0  # standard deviation of the first x
-    register: str = "raw output"  # what h holds: "data prediction", "noise prediction" or "raw output"
+    register: str = "raw output"  # what h holds: "data prediction", "noise prediction", "raw output"; "mixed" in parts
     solver: str = ""  # class name of the diffusers scheduler
     steps: int = 0  # what the scheduler was asked for; rows may be more
     config: str = "{}"  # the scheduler's configuration as canonical JSON
+    arguments: str = (
+        "{}"  # what it was traced with beside it (`set_timesteps`, `step`, `shift`); {} cannot be restarted
+    )
 
     def __post_init__(self) -> None:
         rows = np.shape(self.timestep)
@@ -123,7 +134,7 @@ class Plan:
             raise PlanError(
                 f"init_noise_sigma is {self.init_noise_sigma}", "It is the standard deviation of the first latents"
             )
-        for name in ("register", "solver", "config"):
+        for name in ("register", "solver", "config", "arguments"):
             if not isinstance(getattr(self, name), str):
                 raise PlanError(f"{name} is {getattr(self, name)!r}, not text")
         if not isinstance(self.steps, int) or self.steps < 0:

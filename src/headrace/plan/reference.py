@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import PlanError
+from headrace.plan.crossing import Change, changes
 from headrace.plan.plan import Plan
 
 Array = Any  # of numpy or of torch: only operators that both have are used
@@ -23,18 +24,30 @@ class Evaluation:
     timestep: float
 
 
-def trajectory(plan: Plan, x: Array, noise_source: Callable[[], Array]) -> Generator[Evaluation, Array, Array]:
+def trajectory(
+    plan: Plan, x: Array, noise_source: Callable[[], Array], resize: Callable[[Change], Array] | None = None
+) -> Generator[Evaluation, Array, Array]:
     """Yields what the network is to evaluate, row by row, is sent its output and returns the final sample.
 
     `x` are the first latents, of standard deviation `init_noise_sigma`, in any shape and dtype, of numpy or torch; many
     requests of one plan may share it. `noise_source()` returns one standard-normal array like `x`; it is called `draws`
     times a row, in order, and the last is used.
+
+    Where `scale` changes, `resize` returns the latents of the next row, and `x`, what `noise_source` gives and what is
+    sent are of the size of their row. `PlanError` for such a plan without `resize`.
     """
+    resizes = changes(plan)
+    if resize is None and resizes.any():
+        raise PlanError(
+            f"the plan changes its scale at row {resizes.argmax() + 1}, and nothing resizes", "Pass resize="
+        )
     registers: deque[Array] = deque(maxlen=plan.history)
     for row in range(len(plan)):
         out = yield Evaluation(row, float(plan.input_scale[row]) * x, float(plan.timestep[row]))
+        low, high = plan.clip[row].tolist()
         register = float(plan.p[row]) * x + float(plan.q[row]) * out
-        registers.appendleft(register.clip(float(plan.clip[row, 0]), float(plan.clip[row, 1])))
+        registers.appendleft(register.clip(low, high))
+        before = x
         x = float(plan.a[row]) * x
         for weight, past in zip(plan.b[row].tolist(), registers, strict=False):
             x = x + weight * past
@@ -43,6 +56,10 @@ def trajectory(plan: Plan, x: Array, noise_source: Callable[[], Array]) -> Gener
             xi = noise_source()
             if draw == plan.draws[row] - 1:
                 x = x + float(plan.noise[row]) * xi
+        if resizes[row] and resize is not None:
+            data = (float(plan.data_p[row]) * before + float(plan.data_q[row]) * out).clip(low, high)
+            x = resize(Change(row + 1, before, data, x))
+            registers.clear()
     return x
 
 

@@ -21,8 +21,12 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def informative_columns(plan: Plan) -> list[str]:
-    """Columns that differ from their default somewhere, `timestep`, `a` and `b` always."""
-    return [name for name, spec in COLUMNS.items() if spec.default is None or _differs(spec, getattr(plan, name))]
+    """Shown columns that differ from their default somewhere, `timestep`, `a` and `b` always."""
+    return [
+        name
+        for name, spec in COLUMNS.items()
+        if spec.shown and (spec.default is None or _differs(spec, getattr(plan, name)))
+    ]
 
 
 def _differs(spec: Column, values: np.ndarray) -> bool:

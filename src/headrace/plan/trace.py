@@ -1,4 +1,7 @@
-"""`trace`: a diffusers scheduler compiled into a `Plan` by running it on coordinate vectors."""
+"""`trace`: a diffusers scheduler compiled into a `Plan` by running it on coordinate vectors.
+
+`restarted`: the same plan whose solver begins anew, with empty history, at a later row.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,37 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from headrace.errors import NotLinearError, SolverError
+from headrace.errors import NotLinearError, PlanError, SolverError
+from headrace.plan.path import same_path
 from headrace.plan.plan import Plan
+from headrace.plan.trace_check import MAX_ROWS, SCHEDULE_ARGUMENTS, check, check_step_options
 from headrace.plan.trace_fit import Fit, Register, fit
+from headrace.plan.trace_level import data_prediction, levels
 from headrace.plan.trace_record import Recording, record
 
-MAX_ROWS = 2000
 _CACHED_PLANS = 256
-_SCHEDULE_ARGUMENTS = ("timesteps", "sigmas")
-_ORDINARY_STEP = {"model_output", "timestep", "sample"}
 _NOISE_ALGORITHMS = ("dpmsolver", "sde-dpmsolver", "deis", "noise_prediction")  # convert_model_output gives the noise
+_RETRACED = (
+    "timestep",
+    "input_scale",
+    "p",
+    "q",
+    "a",
+    "c",
+    "noise",
+    "draws",
+    "clip",
+    "data_p",
+    "data_q",
+    "signal",
+    "sigma",
+)
 _DIFFUSERS_FAILURES = (
     ValueError,
     TypeError,
@@ -51,19 +70,112 @@ def trace(
     Raises `SolverError` for steps or options that the scheduler cannot take, `NotLinearError` for a scheduler whose
     step is not linear in the sample, its outputs and the noise of its row.
     """
-    _check(scheduler, steps, set_timesteps_kwargs)
+    check(scheduler, steps, set_timesteps_kwargs)
     options = dict(step_options or {})
-    _check_step_options(scheduler, options)
-    config = canonical_config(scheduler)
+    check_step_options(scheduler, options)
     shift = getattr(scheduler, "shift", None) if hasattr(scheduler, "set_shift") else None
-    key = (type(scheduler), config, shift, steps, _canonical(set_timesteps_kwargs), _canonical(options))
+    return _traced(_Solver(scheduler, shift, steps, set_timesteps_kwargs, options))
+
+
+def restarted(plan: Plan, row: int) -> Plan:
+    """`plan` with its solver begun anew at `row`: no later row reads a register of an earlier one.
+
+    Rows from `row` on are those of the solver when it starts there with empty history, as image-to-image pipelines
+    start it (`set_begin_index`); rows before and all decision columns are kept. Restart rows in ascending order.
+
+    Raises `PlanError` for a row that the plan has not, `SolverError` for a plan that no diffusers scheduler was traced
+    for and where the solver cannot begin at this row: in the second evaluation of a step of Heun's kind, and anywhere
+    but at the first row for PNDM, whose warm-up evaluates a timestep twice.
+    """
+    if not 0 <= row < len(plan):
+        raise PlanError(
+            f"row {row} is not in a plan of {len(plan)} rows", f"Restart at a row from 0 to {len(plan) - 1}"
+        )
+    tail = _traced(_solver_of(plan), row)
+    whole = _joined(plan, tail, row)
+    if not same_path(plan, whole, row):
+        raise SolverError(
+            f"{plan.solver} cannot begin anew at row {row} of {len(plan)}: it would step from another noise level",
+            "Begin one row later, where the solver evaluates a step in parts, or use dpm++2m, unipc, euler or ddim",
+        )
+    return whole
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """A scheduler of which the configuration alone is read, and what it is traced with beside it."""
+
+    scheduler: Any
+    shift: float | None
+    steps: int | None
+    schedule: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return type(self.scheduler).__name__
+
+    @property
+    def cacheable(self) -> bool:
+        """A function (SA's tau_func) has no value that a key or a plan could hold."""
+        return not any(callable(value) for value in self.scheduler.config.values())
+
+    @property
+    def arguments(self) -> str:
+        if not self.cacheable:
+            return "{}"
+        return _canonical({"set_timesteps": dict(self.schedule), "step": dict(self.options), "shift": self.shift})
+
+    def fresh(self) -> Any:
+        """A new scheduler with its timesteps set."""
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        if self.shift is not None and self.shift != scheduler.shift:
+            scheduler.set_shift(self.shift)
+        _set_timesteps(scheduler, self.steps, self.schedule)
+        return scheduler
+
+
+def _solver_of(plan: Plan) -> _Solver:
+    """What a traced plan was traced from."""
+    import diffusers
+
+    arguments = json.loads(plan.arguments)
+    scheduler_class = getattr(diffusers, plan.solver, None) if arguments else None
+    if scheduler_class is None:
+        raise SolverError(
+            f"the plan of {plan.solver or 'no solver'} does not say how it was traced, so it cannot be traced anew",
+            "Use a plan that headrace.plan.trace made of a scheduler of diffusers, without functions as options",
+        )
+    scheduler = scheduler_class.from_config(json.loads(plan.config))
+    return _Solver(scheduler, arguments["shift"], plan.steps, arguments["set_timesteps"], arguments["step"])
+
+
+def _joined(plan: Plan, tail: Plan, row: int) -> Plan:
+    """The plan's rows before `row`, then those of `tail`; histories are brought to one width."""
+    history = max(plan.history, tail.history)
+
+    def wide(b: np.ndarray) -> np.ndarray:
+        return np.pad(b, ((0, 0), (0, history - b.shape[1])))
+
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(plan, name)[:row], getattr(tail, name)]) for name in _RETRACED
+    }
+    columns["b"] = np.concatenate([wide(plan.b)[:row], wide(tail.b)])
+    same = row == 0 or plan.register == tail.register
+    return replace(plan, **columns, register=tail.register if same else "mixed")
+
+
+def _traced(solver: _Solver, begin: int = 0) -> Plan:
+    """The plan's rows from `begin` on, cached by configuration."""
+    config = canonical_config(solver.scheduler)
+    key = (type(solver.scheduler), config, solver.steps, solver.arguments, begin)
     with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-    plan = _compile(scheduler, shift, steps, set_timesteps_kwargs, options, config)
-    if any(callable(value) for value in scheduler.config.values()):
-        return plan  # a function (SA's tau_func) has no value that a key could hold
+    plan = _compile(solver, config, begin)
+    if not solver.cacheable:
+        return plan
     with _cache_lock:
         _cache[key] = plan
         while len(_cache) > _CACHED_PLANS:
@@ -82,38 +194,28 @@ def clear_cache() -> None:
         _cache.clear()
 
 
-def _compile(
-    scheduler: Any,
-    shift: float | None,
-    steps: int | None,
-    schedule: Mapping[str, Any],
-    options: Mapping[str, Any],
-    config: str,
-) -> Plan:
-    solver = type(scheduler).__name__
+def _compile(solver: _Solver, config: str, begin: int) -> Plan:
     try:
         with np.errstate(all="ignore"):
-            fresh = type(scheduler).from_config(scheduler.config)
-            if shift is not None and shift != fresh.shift:
-                fresh.set_shift(shift)
-            _set_timesteps(fresh, steps, schedule)
-            recording = record(fresh, options)
+            fresh = solver.fresh()
+            level = levels(fresh, begin)
+            recording = record(fresh, solver.options, begin)
     except (*_DIFFUSERS_FAILURES, NotImplementedError) as error:
         raise SolverError(
-            f"{solver} cannot take {steps} steps with {_describe(schedule, options)}: {_first_line(error)}",
+            f"{solver.name} cannot take {solver.steps} steps with {_describe(solver)}: {_first_line(error)}",
             "Change the number of steps or the solver's options",
         ) from error
     try:
-        found = fit(recording, solver)
+        found = fit(recording, solver.name)
     except NotLinearError as error:
         raise NotLinearError(f"{error.problem}{_suspects(config)}", error.remedy) from None
-    return _plan(recording, found, solver, steps, config)
+    return _plan(recording, found, level, solver, config)
 
 
 def _set_timesteps(scheduler: Any, steps: int | None, schedule: Mapping[str, Any]) -> None:
     parameters = inspect.signature(scheduler.set_timesteps).parameters
     arguments = dict(schedule)
-    if not any(arguments.get(name) is not None for name in _SCHEDULE_ARGUMENTS):
+    if not any(arguments.get(name) is not None for name in SCHEDULE_ARGUMENTS):
         arguments["num_inference_steps"] = steps
     if "device" in parameters:
         arguments["device"] = "cpu"
@@ -124,8 +226,10 @@ def _set_timesteps(scheduler: Any, steps: int | None, schedule: Mapping[str, Any
         raise ValueError("no timesteps come out")
 
 
-def _plan(recording: Recording, found: Fit, solver: str, steps: int | None, config: str) -> Plan:
+def _plan(recording: Recording, found: Fit, level: np.ndarray, solver: _Solver, config: str) -> Plan:
     register = found.register
+    name = _register_name(register, config)
+    data_p, data_q = data_prediction(recording, register, name, level, config)
     return Plan(
         timestep=recording.timesteps,
         input_scale=recording.input_scale,
@@ -137,11 +241,16 @@ def _plan(recording: Recording, found: Fit, solver: str, steps: int | None, conf
         noise=found.noise,
         draws=found.draws,
         clip=register.clip,
+        data_p=data_p,
+        data_q=data_q,
+        signal=level[:, 0],
+        sigma=level[:, 1],
         init_noise_sigma=recording.init_noise_sigma,
-        register=_register_name(register, config),
-        solver=solver,
-        steps=len(recording.timesteps) if steps is None else steps,
+        register=name,
+        solver=solver.name,
+        steps=len(recording.timesteps) if solver.steps is None else solver.steps,
         config=config,
+        arguments=solver.arguments,
     )
 
 
@@ -151,75 +260,6 @@ def _register_name(register: Register, config: str) -> str:
     if register.name == "data prediction" or (register.name == "model_outputs" and not of_noise):
         return "data prediction"
     return "noise prediction" if register.p.any() or (register.q != 1).any() else "raw output"
-
-
-def _check(scheduler: Any, steps: int | None, schedule: Mapping[str, Any]) -> None:
-    solver = type(scheduler).__name__
-    if not all(hasattr(scheduler, name) for name in ("config", "set_timesteps", "step")):
-        raise SolverError(
-            f"{solver} has no set_timesteps and step like diffusers' schedulers", "Pass a scheduler object"
-        )
-    custom = any(schedule.get(name) is not None for name in _SCHEDULE_ARGUMENTS)
-    if (steps is None and not custom) or (
-        steps is not None and (isinstance(steps, bool) or not isinstance(steps, int))
-    ):
-        raise SolverError(f"steps is {steps!r}, not a whole number", "Give the number of inference steps, 1 or more")
-    if steps is not None and not 1 <= steps <= MAX_ROWS:
-        raise SolverError(f"steps is {steps}", f"Give a number of inference steps from 1 to {MAX_ROWS}")
-    known = [
-        name
-        for name in inspect.signature(scheduler.set_timesteps).parameters
-        if name not in ("num_inference_steps", "device")
-    ]
-    for name in schedule:
-        if name not in known:
-            raise SolverError(
-                f"{solver}.set_timesteps takes no {name!r}", f"It takes {', '.join(known) or 'nothing but steps'}"
-            )
-    _check_configuration(scheduler, solver)
-
-
-def _check_configuration(scheduler: Any, solver: str) -> None:
-    parameters = inspect.signature(scheduler.step).parameters
-    needed = [name for name, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    if set(needed) != _ORDINARY_STEP:
-        raise SolverError(
-            f"{solver}.step needs {', '.join(needed)}, where others need a model output, a timestep and a sample",
-            "Choose another solver",
-        )
-    if "LongTensor" in str(parameters["sample"].annotation):
-        raise NotLinearError(f"{solver} denoises tokens, not latents", "Choose another solver")
-    if hasattr(scheduler, "noise_sampler"):
-        raise NotLinearError(
-            f"{solver} (noise_sampler) draws from a Brownian tree of its own, not from the request's random stream",
-            "Choose dpm++2m-sde, which draws plain noise",
-        )
-    config = scheduler.config
-    if config.get("solver_p") is not None:
-        raise SolverError(f"{solver} with solver_p keeps the state of a second solver", "Set solver_p=None")
-    if config.get("thresholding"):
-        raise NotLinearError(
-            f"{solver} with thresholding=True scales by a quantile of the data", "Set thresholding=False"
-        )
-    if str(config.get("variance_type") or "").startswith("learned"):
-        raise NotLinearError(
-            f"{solver} with variance_type={config['variance_type']!r} scales its noise by the network's output",
-            "Set variance_type to a fixed one (None for the DPM solvers)",
-        )
-
-
-def _check_step_options(scheduler: Any, options: Mapping[str, Any]) -> None:
-    known = (
-        set(inspect.signature(scheduler.step).parameters)
-        - _ORDINARY_STEP
-        - {"generator", "return_dict", "prev_timestep"}
-    )
-    for name in options:
-        if name not in known:
-            raise SolverError(
-                f"{type(scheduler).__name__}.step takes no {name!r}",
-                f"It takes {', '.join(sorted(known)) or 'no options'}",
-            )
 
 
 def _suspects(config: str) -> str:
@@ -232,8 +272,8 @@ def _suspects(config: str) -> str:
     return f", with {', '.join(named)}" if named else ""
 
 
-def _describe(schedule: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    given = {**schedule, **options}
+def _describe(solver: _Solver) -> str:
+    given = {**solver.schedule, **solver.options}
     return ", ".join(f"{name}={str(value)[:60]}" for name, value in given.items()) or "its configuration"
 
 

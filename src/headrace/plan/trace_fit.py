@@ -79,9 +79,9 @@ def _candidates(recording: Recording, solver: str) -> list[Register]:
         return [_clipped_register(recording, solver)]
     found = []
     if recording.predictions is not None:
-        found.append(_as_register("data prediction", recording, recording.predictions, unclipped))
+        found.append(as_register("data prediction", recording, recording.predictions, unclipped))
     for name, values in recording.memory.items():
-        found.append(_as_register(name, recording, values, unclipped))
+        found.append(as_register(name, recording, values, unclipped))
     found.append(Register("raw output", np.zeros(rows), np.ones(rows), recording.outputs, unclipped))
     return [register for register in found if register is not None]
 
@@ -95,7 +95,7 @@ def _clipped_register(recording: Recording, solver: str) -> Register:
     if not np.isfinite(given).all():
         row = int(np.argmin(np.isfinite(given).all(axis=1)))
         raise SolverError(f"{solver} divides by zero in row {row}, before it clips", "Change the prediction type")
-    register = _as_register("data prediction", recording, given, bounds)
+    register = as_register("data prediction", recording, given, bounds)
     if register is None:
         raise NotLinearError(
             f"{solver} clips something else than its data prediction", "Switch its clipping option off"
@@ -105,7 +105,7 @@ def _clipped_register(recording: Recording, solver: str) -> Register:
     return register
 
 
-def _as_register(name: str, recording: Recording, values: Matrix, clip: Matrix) -> Register | None:
+def as_register(name: str, recording: Recording, values: Matrix, clip: Matrix) -> Register | None:
     """The register with these values, or None where some row's value is not p*x + q*out."""
     x, out = recording.samples[:-1], recording.outputs
     rows = np.arange(len(out))

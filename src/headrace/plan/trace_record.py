@@ -156,20 +156,26 @@ class _Coordinates(TorchFunctionMode):
         return func(value, *args, **kwargs)
 
 
-def record(scheduler: Any, step_options: Mapping[str, Any]) -> Recording:
-    """Run `scheduler`, whose timesteps are set, to its end. It is changed, so pass a copy. Raises `SolverError`."""
+def rows_of(scheduler: Any) -> torch.Tensor:
+    """The timesteps at which `scheduler`, whose timesteps are set, evaluates the network."""
+    timesteps: torch.Tensor = scheduler.timesteps
+    return timesteps[:-1] if type(scheduler).__name__ in _TARGET_IS_LAST else timesteps
+
+
+def record(scheduler: Any, step_options: Mapping[str, Any], begin: int = 0) -> Recording:
+    """Run `scheduler`, whose timesteps are set, from row `begin` to its end; the recording starts there.
+
+    It is changed, so pass a copy. Raises `SolverError`.
+    """
     solver = type(scheduler).__name__
-    timesteps = scheduler.timesteps[:-1] if solver in _TARGET_IS_LAST else scheduler.timesteps
+    timesteps = rows_of(scheduler)[begin:]
     rows = len(timesteps)
+    _begin(scheduler, begin)
     space = _Coordinates(rows, solver)
     initial_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow matching starts from unit noise
     sample = space.unit(0, initial_sigma)
     samples, outputs, scales, predictions, row_records = [_flat(sample)], [], [], [], []
     memories: list[dict[str, Vector]] = []
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)  # rows count from 0, even where Karras spacing repeats the first integer timestep
-    if hasattr(scheduler, "get_lms_coefficient"):
-        _integrate_in_numpy(scheduler)
     takes_previous = "prev_timestep" in inspect.signature(scheduler.step).parameters
     with torch.no_grad(), space:
         for row in range(rows):
@@ -219,6 +225,17 @@ def _finite(sample: Vector, solver: str, row: int) -> Vector:
             "Change the prediction type, the timestep spacing or the number of steps",
         )
     return sample
+
+
+def _begin(scheduler: Any, row: int) -> None:
+    """Have the next step be that of `row`. Solvers without a begin index know their row by its timestep."""
+    if hasattr(scheduler, "get_lms_coefficient"):
+        # LMS takes as many outputs as rows were numbered, kept or not, so its rows are numbered from the beginning.
+        scheduler.timesteps, scheduler.sigmas = scheduler.timesteps[row:], scheduler.sigmas[row:]
+        row = 0
+        _integrate_in_numpy(scheduler)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(row)  # never found by timestep: Karras spacing repeats the first integer timestep
 
 
 def _integrate_in_numpy(scheduler: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from headrace.errors import RequestError, UnsupportedModelError
+from headrace.errors import PlanError, RequestError, UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.request import Request
@@ -60,6 +60,33 @@ class Pipeline(ABC):
     @abstractmethod
     def latent_shape(self, height: int, width: int) -> LatentShape:
         """(C, h, w) of the latents of a picture of this size in pixels."""
+
+    @property
+    def latent_multiple(self) -> int:
+        """Latents of rows below full size have a height and a width that are multiples of this."""
+        return 1
+
+    def scaled_shape(self, shape: LatentShape, scale: float) -> LatentShape:
+        """(C, h, w) of a row at `scale` of latents of this shape, rounded as the network needs.
+
+        Raises `PlanError` where rounding leaves no other size, or none as small.
+        """
+        if scale == 1.0:
+            return shape
+        multiple = self.latent_multiple
+        height, width = (max(1, int(side * scale / multiple + 0.5)) * multiple for side in shape[1:])
+        sides = (height / shape[1], width / shape[2])
+        if any(side >= 1.0 if scale < 1.0 else side <= 1.0 for side in sides):
+            raise PlanError(
+                f"the plan has rows at scale {scale:g} of latents of {shape[1]}x{shape[2]}, and {self.name}, whose "
+                f"latents are multiples of {multiple}, would evaluate them at {height}x{width}",
+                "Ask for a larger picture or another scale, or leave the scale at 1",
+            )
+        return shape[0], height, width
+
+    def size_conditions(self, shape: LatentShape) -> dict[str, torch.Tensor]:
+        """What the network is told of the size of latents of this shape: name -> tensor, without a batch dimension."""
+        return {}
 
     @abstractmethod
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:

@@ -31,7 +31,12 @@ class LatentDiffusionPipeline(AutoencodedPipeline, UNet2DPipeline):
     @property
     @override
     def size_multiple(self) -> int:
-        return self.factor * downsampling(self.components.unet)
+        return self.factor * self.latent_multiple
+
+    @property
+    @override
+    def latent_multiple(self) -> int:
+        return downsampling(self.components.unet)
 
     @override
     def check_model(self) -> None:
@@ -65,7 +70,12 @@ class DiTPipeline(AutoencodedPipeline):
     @property
     @override
     def size_multiple(self) -> int:
-        return self.factor * int(self.components.transformer.config.patch_size)
+        return self.factor * self.latent_multiple
+
+    @property
+    @override
+    def latent_multiple(self) -> int:
+        return int(self.components.transformer.config.patch_size)
 
     @override
     def check_model(self) -> None:

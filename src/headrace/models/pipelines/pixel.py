@@ -26,6 +26,11 @@ class PixelPipeline(UNet2DPipeline):
     def size_multiple(self) -> int:
         return downsampling(self.components.unet)
 
+    @property
+    @override
+    def latent_multiple(self) -> int:
+        return self.size_multiple
+
     @override
     def latent_shape(self, height: int, width: int) -> LatentShape:
         return self.components.unet.config.in_channels, height, width

@@ -12,7 +12,8 @@ from typing_extensions import override
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.models.pipelines.autoencoded import AutoencodedPipeline
-from headrace.models.pipelines.base import require_prompt, require_settings
+from headrace.models.pipelines.base import LatentShape, require_prompt, require_settings
+from headrace.models.pipelines.pixel import downsampling
 from headrace.models.pipelines.prompt_cache import Encoded, PromptCache
 from headrace.request import Request
 
@@ -102,6 +103,12 @@ class TextPipeline(AutoencodedPipeline):
     def size_multiple(self) -> int:
         return self.factor
 
+    @property
+    @override
+    def latent_multiple(self) -> int:
+        # A U-Net takes other sizes too, and makes its skips fit; small rows are spared the seams.
+        return downsampling(self.network)
+
 
 class StableDiffusionPipeline(TextPipeline):
     """Stable Diffusion 1.x and 2.x (Rombach et al. 2022).
@@ -162,10 +169,15 @@ class StableDiffusionXLPipeline(TextPipeline):
         return super()._negative_prompt(request)
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
-        height, width = self.size(request)
+        shape = self.latent_shape(*self.size(request))
+        return {**super()._micro_conditions(request), **self.size_conditions(shape)}
+
+    @override
+    def size_conditions(self, shape: LatentShape) -> dict[str, torch.Tensor]:
+        height, width = (side * self.factor for side in shape[1:])
         # (original size, top-left crop, target size), as in section 2.2 of the SDXL report.
         sizes = torch.tensor([height, width, 0, 0, height, width], device=self.device, dtype=self.dtype)
-        return {**super()._micro_conditions(request), "time_ids": sizes}
+        return {"time_ids": sizes}
 
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
@@ -216,7 +228,12 @@ class PixArtPipeline(TextPipeline):
     @property
     @override
     def size_multiple(self) -> int:
-        return self.factor * int(self.components.transformer.config.patch_size)
+        return self.factor * self.latent_multiple
+
+    @property
+    @override
+    def latent_multiple(self) -> int:
+        return int(self.components.transformer.config.patch_size)
 
     def _encode_prompts(self, prompts: Sequence[str]) -> Mapping[str, torch.Tensor]:
         # diffusers cleans captions with two optional libraries, and only lowers and strips them where one is missing.
@@ -227,9 +244,13 @@ class PixArtPipeline(TextPipeline):
         return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
 
     def _micro_conditions(self, request: Request) -> dict[str, torch.Tensor]:
+        return self.size_conditions(self.latent_shape(*self.size(request)))
+
+    @override
+    def size_conditions(self, shape: LatentShape) -> dict[str, torch.Tensor]:
         if not self.components.transformer.use_additional_conditions:
             return {}
-        height, width = self.size(request)
+        height, width = (side * self.factor for side in shape[1:])
         resolution = torch.tensor([height, width], device=self.device, dtype=self.dtype)
         aspect_ratio = torch.tensor([height / width], device=self.device, dtype=self.dtype)
         return {"resolution": resolution, "aspect_ratio": aspect_ratio}

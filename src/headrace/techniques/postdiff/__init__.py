@@ -1,0 +1,1 @@
+"""PostDiff: mixed-resolution denoising and hybrid module caching."""
