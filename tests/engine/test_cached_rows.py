@@ -10,24 +10,31 @@ from hypothesis import strategies as st
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import CapacityError, HeadraceError, PlanError
 from headrace.models.blocks import find_blocks
+from headrace.models.nesting import consistent
 from headrace.models.pipelines.loading import load
 from headrace.models.row_cache import RowCache
 from headrace.request import Request
 
 KINDS = ["sd1", "pixart", "ddpm-classes"]
+# Blocks of one kind, or of all kinds inside one another, with cross-attention reused from the conditional branch.
+CACHED = {
+    "transformers": ("transformer",),
+    "everything": ("transformer", "resnet", "cross_attention", "branch"),
+}
+SOURCES = {"cross_attention": "conditional"}
 
 
 @pytest.fixture(scope="module")
 def cached(tiny_model):
-    """Kind -> a pipeline with its transformer blocks cached, its own for this module."""
+    """Kind and what is cached -> a pipeline with these blocks cached, its own for this module."""
     pipelines = {}
 
-    def pipeline(kind):
-        if kind not in pipelines:
-            pipelines[kind] = load(tiny_model(kind))
-            network = pipelines[kind].network
-            pipelines[kind].row_cache = RowCache(network, find_blocks(network, "transformer"))
-        return pipelines[kind]
+    def pipeline(kind, what="transformers"):
+        if (kind, what) not in pipelines:
+            loaded = pipelines[kind, what] = load(tiny_model(kind))
+            blocks = tuple(path for one in CACHED[what] for path in find_blocks(loaded.network, one))
+            loaded.row_cache = RowCache(loaded.network, blocks, sources=SOURCES)
+        return pipelines[kind, what]
 
     return pipeline
 
@@ -37,13 +44,13 @@ def request(kind, **settings):
     return Request(**own, **settings)
 
 
-def with_random_reuse(plan, blocks, seed, share=0.5):
+def with_random_reuse(plan, blocks, seed, share=0.5, inside=None):
     """The plan with a random schedule; rows where guidance comes on evaluate everything."""
     compute = np.random.default_rng(seed).random((len(plan), blocks)) >= share
     guided = plan.guidance != 1
     compute[0] = True
     compute[1:][guided[1:] & ~guided[:-1]] = True
-    return plan.with_columns(compute=compute)
+    return plan.with_columns(compute=compute if inside is None else consistent(compute, inside))
 
 
 def dropped(plan, row):
@@ -59,11 +66,12 @@ def pictures(engine):
     return {result.number: result for result in engine.collect()}
 
 
+@pytest.mark.parametrize("what", CACHED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_schedules_that_evaluate_everything_change_no_bit(cached, tiny_pipeline, kind):
+def test_schedules_that_evaluate_everything_change_no_bit(cached, tiny_pipeline, kind, what):
     asked = [request(kind, steps=4, seed=seed) for seed in range(3)]
     plain = Engine(tiny_pipeline(kind)).generate(asked)
-    pipeline = cached(kind)
+    pipeline = cached(kind, what)
     engine = Engine(pipeline, decide=lambda plan: with_random_reuse(plan, len(pipeline.row_cache.blocks), 0, share=0))
     for result, expected in zip(engine.generate(asked), plain, strict=True):
         assert result.plan.compute.all()
@@ -105,14 +113,16 @@ def planned(engine, one):
     )
     plan = dropped(engine.plan(asked), one["drop_at"])
     if one["schedule"] is not None:
-        plan = with_random_reuse(plan, len(engine.pipeline.row_cache.blocks), one["schedule"])
+        cache = engine.pipeline.row_cache
+        plan = with_random_reuse(plan, len(cache.blocks), one["schedule"], inside=cache.inside)
     return asked, plan
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("what", CACHED)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crowd=crowds(), slots=st.integers(2, 6))
-def test_batched_equals_alone_in_any_order_of_arrival(cached, crowd, slots):
-    pipeline = cached("sd1")
+def test_batched_equals_alone_in_any_order_of_arrival(cached, what, crowd, slots):
+    pipeline = cached("sd1", what)
     engine = Engine(pipeline, EngineSettings(slots=2 * slots))
     tickets, results, started = {}, {}, {}
     for turn in range(40):
@@ -137,14 +147,18 @@ def test_batched_equals_alone_in_any_order_of_arrival(cached, crowd, slots):
         assert difference.max() <= 1, one
 
 
+@pytest.mark.parametrize("what", CACHED)
 @pytest.mark.parametrize("kind", ["pixart", "dit", "ddpm-classes", "ldm", "sdxl"])
-def test_every_family_batches_rows_of_different_schedules(cached, kind):
+def test_every_family_batches_rows_of_different_schedules(cached, kind, what):
     """Transformers and U-Nets, text, classes and none: what goes into a block beside its input is compacted with it."""
-    pipeline = cached(kind)
+    pipeline = cached(kind, what)
     engine = Engine(pipeline)
     asked = [request(kind, steps=4, seed=seed, solver="ddim") for seed in range(3)]
-    blocks = len(pipeline.row_cache.blocks)
-    plans = [with_random_reuse(engine.plan(one), blocks, seed, 0.6) for seed, one in enumerate(asked)]
+    cache = pipeline.row_cache
+    plans = [
+        with_random_reuse(engine.plan(one), len(cache.blocks), seed, 0.6, cache.inside)
+        for seed, one in enumerate(asked)
+    ]
     tickets = [engine.submit(one, plan) for one, plan in zip(asked, plans, strict=True)]
     together = pictures(engine)
     for ticket, one, plan in zip(tickets, asked, plans, strict=True):
@@ -204,8 +218,9 @@ def test_a_request_that_fails_in_a_call_costs_the_others_nothing(cached):
         assert np.abs(results[ticket].pixels.astype(int) - pixels.astype(int)).max() <= 1
 
 
-def test_bytes_of_the_cache_are_part_of_the_slot_budget(cached):
-    pipeline = cached("sd1")
+@pytest.mark.parametrize("what", CACHED)
+def test_bytes_of_the_cache_are_part_of_the_slot_budget(cached, what):
+    pipeline = cached("sd1", what)
     blocks = len(pipeline.row_cache.blocks)
     asked = request("sd1", steps=3, guidance_scale=3.0, solver="ddim")
     plan = with_random_reuse(Engine(pipeline).plan(asked), blocks, 0, share=1.0)
@@ -249,6 +264,23 @@ def test_plans_of_other_blocks_are_refused_before_any_work(cached, tiny_pipeline
     uncached = Engine(tiny_pipeline("sd1"))
     with pytest.raises(PlanError, match="compute"):
         uncached.submit(asked, with_random_reuse(uncached.plan(asked), 1, 0, share=1.0))
+
+
+def test_plans_that_need_what_was_not_computed_are_refused_before_any_work(cached):
+    pipeline = cached("sd1", "everything")
+    engine, blocks = Engine(pipeline), pipeline.row_cache.blocks
+    asked = request("sd1", steps=3, solver="ddim")
+    plan = engine.plan(asked)
+    compute = np.ones((len(plan), len(blocks)), bool)
+    inner = blocks.index("mid_block.attentions.0")
+    compute[1, blocks.index("branch.0.0")] = False  # so the block inside is not computed in this row,
+    compute[2, inner] = False  # and must not be reused in the next one
+    with pytest.raises(PlanError, match=r"row 2.*'mid_block\.attentions\.0'.*consistent"):
+        engine.submit(asked, plan.with_columns(compute=compute))
+    assert not engine.busy
+    joined = consistent(compute, pipeline.row_cache.inside)
+    ticket = engine.submit(asked, plan.with_columns(compute=joined))
+    assert pictures(engine)[ticket].error is None
 
 
 def test_what_decide_raises_is_raised_before_any_work(cached):

@@ -71,6 +71,7 @@ class Planner:
                     f"the plan decides on {plan.blocks} blocks and the row cache of {self._pipeline.name} has {known}",
                     "Use a schedule that was made for these blocks",
                 )
+            self._pipeline.row_cache.check(plan)
         if (plan.guidance != 1).any() and not self._pipeline.guided:
             raise PlanError(
                 f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1"

@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from headrace.models.branches import modules_of
 from headrace.models.denoiser import CONDITIONAL, Rows
 from headrace.models.pipelines.base import Pipeline
 from headrace.request import Request
@@ -56,7 +57,8 @@ class _Attention(TorchFunctionMode):
 def block_macs(pipeline: Pipeline, request: Request, blocks: Sequence[str]) -> tuple[int, list[int]]:
     """Of one network evaluation of the request, one guidance branch: the whole network's, and each block's.
 
-    `blocks` are module paths, none inside another. Raises as `Pipeline.encode` does.
+    `blocks` are paths as `headrace.models.blocks.find_blocks` returns them, of a network without a cache. Those of a
+    block inside another count in both. Raises as `Pipeline.encode` does.
     """
     rows = one_row(pipeline, request)
     counter = FlopCounterMode(display=False)
@@ -64,10 +66,12 @@ def block_macs(pipeline: Pipeline, request: Request, blocks: Sequence[str]) -> t
         pipeline.denoise(rows)
     counts = counter.get_flop_counts()
     root = type(pipeline.network).__name__
-    return (
-        int(counter.get_total_flops()) // 2,
-        [sum(counts[f"{root}.{path}"].values()) // 2 if f"{root}.{path}" in counts else 0 for path in blocks],
-    )
+
+    def macs(path: str) -> int:
+        return sum(counts[f"{root}.{path}"].values()) // 2 if f"{root}.{path}" in counts else 0
+
+    parts = [modules_of(pipeline.network, block) for block in blocks]
+    return int(counter.get_total_flops()) // 2, [sum(map(macs, paths)) for paths in parts]
 
 
 def one_row(pipeline: Pipeline, request: Request, timestep: float = 1.0) -> Rows:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from headrace.models.denoiser import Rows
+from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
+
+if TYPE_CHECKING:
+    from headrace.models.row_cache import RowCache
 
 Indices = npt.NDArray[np.int64]
 ScaleShift = tuple[torch.Tensor, torch.Tensor]
+# Which guidance branch's value a row reuses (PostDiff, supplement, Fig. 7): its own, or the same one in both branches.
+Source = Literal["own", "conditional", "unconditional", "mean"]
+
+_SHARED = 0  # the place of a value that both guidance branches reuse
 
 
 class BlockObserver(Protocol):
@@ -28,33 +36,49 @@ class Adjustment(Protocol):
     """Scale and shift of reused values by timestep (section 3.4): `scale * value + shift`, per channel."""
 
     def at(self, timesteps: npt.NDArray[np.float64]) -> Sequence[ScaleShift]:
-        """For timesteps [N], the scale [N, C] and shift [N, C] of every block of the cache."""
+        """For timesteps [N], the scale [N, C] and shift [N, C] of the cache's transformer and ResNet blocks in turn."""
         ...
 
 
 class RowCall:
-    """The decisions of a call's rows. Lives as long as the call."""
+    """The decisions of a call's rows. Lives as long as the call.
 
-    def __init__(
-        self, rows: Rows, dtype: torch.dtype, adjustment: Adjustment | None, observer: BlockObserver | None
-    ) -> None:
+    Blocks lie inside others. Where the outer one is evaluated for some rows only, only those are *active* in the inner
+    one: `split`, `keep`, `reuse` and `filled` speak of places among the active rows.
+    """
+
+    def __init__(self, rows: Rows, cache: RowCache) -> None:
         self._rows = rows
-        self._dtype = dtype
-        self._adjustment = adjustment
-        self._observer = observer
+        self._cache = cache
         self._compute = _mask(rows, "compute")
         self._keep = _mask(rows, "keep") if rows.caches else None
+        self._active: Indices = np.arange(len(rows))
+        self._held: dict[int, torch.Tensor] = {}
         self._uploaded: dict[bytes, torch.Tensor] = {}
 
+    @property
+    def count(self) -> int:
+        """How many rows are active."""
+        return len(self._active)
+
+    @contextmanager
+    def among(self, places: Indices) -> Iterator[None]:
+        """Around a block that is evaluated for these places alone: they are what is active inside it."""
+        outer, self._active = self._active, self._active[places]
+        try:
+            yield
+        finally:
+            self._active = outer
+
     def split(self, block: int) -> tuple[Indices, Indices]:
-        """Row numbers that evaluate the block, and those that reuse."""
+        """Places that evaluate the block, and those that reuse."""
         if self._compute is None:
-            return np.arange(len(self._rows)), np.arange(0)
-        computes = self._compute[:, block]
+            return np.arange(self.count), np.arange(0)
+        computes = self._compute[self._active, block]
         return np.flatnonzero(computes), np.flatnonzero(~computes)
 
     def upload(self, indices: Indices) -> torch.Tensor:
-        """Row numbers on the device, without waiting for it; many blocks of a call have the same."""
+        """Indices on the device, without waiting for it; many blocks of a call have the same."""
         key = indices.tobytes()
         if key not in self._uploaded:
             host = torch.from_numpy(indices)
@@ -62,44 +86,109 @@ class RowCall:
             self._uploaded[key] = (host.pin_memory() if cuda else host).to(self._rows.sample.device, non_blocking=True)
         return self._uploaded[key]
 
-    def keeps(self, block: int) -> bool:
-        """Whether anybody wants what the block's evaluated rows add."""
-        return self._observer is not None or (self._keep is not None and bool(self._keep[:, block].any()))
+    def hold(self, block: int, hidden_states: torch.Tensor) -> None:
+        """Remembers, for this call, what went into a branch of which only the last module knows what it added."""
+        self._held[block] = hidden_states
 
-    def keep(self, block: int, rows: Indices, output: torch.Tensor, residual: torch.Tensor) -> None:
-        """Keeps what the block added to the evaluated rows that are reused next; `output`, `residual` are of `rows`."""
-        if self._observer is not None:
-            self._observer(block, output - residual)
-        wanted = [] if self._keep is None else np.flatnonzero(self._keep[rows, block]).tolist()
+    def held(self, block: int) -> torch.Tensor | None:
+        """What went into the branch, [n, ...]; None where its value is not added to anything."""
+        return self._held.get(block)
+
+    def keeps(self, block: int) -> bool:
+        """Whether anybody wants the block's value of the active rows, all of which evaluate it."""
+        observed = self._cache.observer is not None
+        return observed or (self._keep is not None and bool(self._keep[self._active, block].any()))
+
+    def keep(self, block: int, places: Indices, output: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Keeps the block's value for the evaluated places that are reused later; `output`, `residual` are of `places`.
+
+        The value is what was added to the residual, or the output itself where there is none.
+        """
+        if self._cache.observer is not None:
+            self._cache.observer(block, output if residual is None else output - residual)
+        rows = self._active[places]
+        wanted = self._wanted(block, rows).tolist()
         if not wanted:
             return
-        outputs, residuals = output.detach().unbind(0), residual.detach().unbind(0)
-        values = torch._foreach_sub([outputs[place] for place in wanted], [residuals[place] for place in wanted])
-        for place, value in zip(wanted, values, strict=True):
-            row = int(rows[place])
-            self._values(row)[block, int(self._rows.branches[row])] = value.to(self._dtype)
+        outputs = output.detach().unbind(0)
+        values = [outputs[place] for place in wanted]
+        if residual is None:
+            # Copies: a row of an output would keep the whole batch alive, whatever a slot is counted with.
+            values = [value.clone() for value in values]
+        else:
+            residuals = residual.detach().unbind(0)
+            values = list(torch._foreach_sub(values, [residuals[place] for place in wanted]))
+        self._store(block, rows[wanted], values)
 
-    def reuse(self, block: int, rows: Indices, residual: torch.Tensor) -> torch.Tensor:
-        """The block's output for rows that reuse: their residual plus the kept value, scaled and shifted."""
-        kept = [self._values(row)[block, int(self._rows.branches[row])] for row in rows.tolist()]
-        value = torch.stack(kept).to(residual.dtype)
-        if self._adjustments is None:
+    def _wanted(self, block: int, rows: Indices) -> Indices:
+        """Places among `rows` whose value is kept."""
+        if self._keep is None:
+            return np.arange(0)
+        wanted = self._keep[rows, block]
+        source = self._cache.sources[block]
+        if source in ("conditional", "unconditional"):
+            wanted = wanted & (self._rows.branches[rows] == (CONDITIONAL if source == "conditional" else UNCONDITIONAL))
+        return np.flatnonzero(wanted)
+
+    def _store(self, block: int, rows: Indices, values: list[torch.Tensor]) -> None:
+        if self._cache.sources[block] == "mean":
+            rows, values = self._means(rows, values)
+        for row, value in zip(rows.tolist(), values, strict=True):
+            self._rows.caches[row].values[block, self._place(block, row)] = value.to(self._cache.dtype)
+
+    def _means(self, rows: Indices, values: list[torch.Tensor]) -> tuple[Indices, list[torch.Tensor]]:
+        """One row of each request, and the mean of its guidance branches' values."""
+        of_request: dict[int, list[int]] = {}
+        for place, row in enumerate(rows.tolist()):
+            of_request.setdefault(id(self._rows.caches[row]), []).append(place)
+        means = [torch.stack([values[place] for place in places]).mean(0) for places in of_request.values()]
+        return rows[[places[0] for places in of_request.values()]], means
+
+    def reuse(self, block: int, places: Indices, residual: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+        """The block's output for places that reuse: the kept value, scaled and shifted, on top of their residual."""
+        rows = self._active[places]
+        kept = [self._rows.caches[row].values[block, self._place(block, row)] for row in rows.tolist()]
+        value = torch.stack(kept).to(dtype)
+        if residual is None:
+            return value
+        adjustment = self._adjustment(block)
+        if adjustment is None:
             return residual + value
-        scale, shift = (self._take(part, rows) for part in self._adjustments[block])
-        places = (slice(None), slice(None), None, None) if value.dim() == 4 else (slice(None), None, slice(None))
-        return torch.addcmul(residual + shift[places].to(value.dtype), value, scale[places].to(value.dtype))
+        scale, shift = (self._take(part, rows) for part in adjustment)
+        spread = (slice(None), slice(None), None, None) if value.dim() == 4 else (slice(None), None, slice(None))
+        return torch.addcmul(residual + shift[spread].to(value.dtype), value, scale[spread].to(value.dtype))
 
-    def _values(self, row: int) -> dict[tuple[int, int], torch.Tensor]:
-        return self._rows.caches[row].values
+    def filled(self, block: int, evaluated: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """The output of every active row: `evaluated` where the block was, the kept value where not.
+
+        `residual` [n, ...] is of every active row.
+        """
+        computing, reusing = self.split(block)
+        compute, reuse = self.upload(computing), self.upload(reusing)
+        own = None if residual is None else residual.index_select(0, reuse)
+        reused = self.reuse(block, reusing, own, evaluated.dtype)
+        if residual is None:
+            # Put together in the memory format of the evaluated rows.
+            order = self.upload(np.argsort(np.concatenate([computing, reusing])))
+            return torch.cat([evaluated, reused]).index_select(0, order)
+        output = torch.empty_like(residual)
+        return output.index_copy_(0, compute, evaluated).index_copy_(0, reuse, reused)
+
+    def _place(self, block: int, row: int) -> int:
+        return int(self._rows.branches[row]) if self._cache.sources[block] == "own" else _SHARED
 
     def _take(self, part: torch.Tensor, rows: Indices) -> torch.Tensor:
         return part if len(rows) == len(part) else part.index_select(0, self.upload(rows))
 
+    def _adjustment(self, block: int) -> ScaleShift | None:
+        number = self._cache.adjusted.get(block)
+        return None if self._adjustments is None or number is None else self._adjustments[number]
+
     @cached_property
     def _adjustments(self) -> Sequence[ScaleShift] | None:
-        if self._adjustment is None:
+        if self._cache.adjustment is None:
             return None
-        return self._adjustment.at(np.asarray(self._rows.columns["timestep"], np.float64))
+        return self._cache.adjustment.at(np.asarray(self._rows.columns["timestep"], np.float64))
 
 
 def _mask(rows: Rows, name: str) -> npt.NDArray[np.bool_] | None:
