@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.plan.plan import Plan
 
+_WITHIN_A_STEP = 0.01  # relative difference of level; DDIM's timesteps, rounded, are off by 1e-3
 TOLERANCE = 1e-3  # of the level; solvers that begin properly leave 1e-6 (some of diffusers' sigmas are float32)
 
 Vector = NDArray[np.float64]
@@ -17,9 +20,11 @@ def path(plan: Plan, begin: int = 0, x: Vector | None = None) -> NDArray[np.floa
 
     It starts from the data and noise of the row's level, or from `x`, with empty history.
     """
-    size = 2 + len(plan)
-    data = np.eye(size)[0]
-    x = plan.signal[begin] * data + plan.sigma[begin] * np.eye(size)[1] if x is None else x
+    data = np.zeros(2 + len(plan))
+    data[0] = 1.0
+    if x is None:
+        x = plan.signal[begin] * data
+        x[1] = plan.sigma[begin]
     places, registers = [x], list[Vector]()
     for row in range(begin, len(plan)):
         out = (data - plan.data_p[row] * x) / plan.data_q[row]
@@ -29,6 +34,18 @@ def path(plan: Plan, begin: int = 0, x: Vector | None = None) -> NDArray[np.floa
         x[2 + row] += plan.noise[row]
         places.append(x)
     return np.stack(places)
+
+
+def true_levels(plan: Plan) -> Plan:
+    """`plan` with the level of a row that lies within a step (of KDPM2), where the scheduler tells that of the step."""
+    if not (plan.data_q.all() and (plan.signal + plan.sigma).all()):
+        return plan
+    places = path(plan)[:-1]
+    within = distance(places, np.stack([plan.signal, plan.sigma], axis=1)) > _WITHIN_A_STEP
+    if not within.any():
+        return plan
+    signal, sigma = _levels(places).T
+    return replace(plan, signal=np.where(within, signal, plan.signal), sigma=np.where(within, sigma, plan.sigma))
 
 
 def same_path(plan: Plan, other: Plan, begin: int) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from headrace.errors import NotLinearError, PlanError, SolverError
-from headrace.plan.path import same_path
+from headrace.plan.path import same_path, true_levels
 from headrace.plan.plan import Plan
 from headrace.plan.trace_check import MAX_ROWS, SCHEDULE_ARGUMENTS, check, check_step_options
 from headrace.plan.trace_fit import Fit, Register, fit
@@ -91,12 +91,18 @@ def restarted(plan: Plan, row: int) -> Plan:
         raise PlanError(
             f"row {row} is not in a plan of {len(plan)} rows", f"Restart at a row from 0 to {len(plan) - 1}"
         )
-    tail = _traced(_solver_of(plan), row)
-    whole = _joined(plan, tail, row)
+    solver = _solver_of(plan)
+    remedy = "Begin one row later, where the solver evaluates a step in parts, or use dpm++2m, unipc, euler or ddim"
+    try:
+        whole = _joined(plan, _traced(solver, row), row)
+    except SolverError as error:
+        raise SolverError(
+            f"{plan.solver} cannot begin anew at row {row} of {len(plan)}: {error.problem}", remedy
+        ) from None
     if not same_path(plan, whole, row):
         raise SolverError(
             f"{plan.solver} cannot begin anew at row {row} of {len(plan)}: it would step from another noise level",
-            "Begin one row later, where the solver evaluates a step in parts, or use dpm++2m, unipc, euler or ddim",
+            remedy,
         )
     return whole
 
@@ -230,7 +236,7 @@ def _plan(recording: Recording, found: Fit, level: np.ndarray, solver: _Solver, 
     register = found.register
     name = _register_name(register, config)
     data_p, data_q = data_prediction(recording, register, name, level, config)
-    return Plan(
+    plan = Plan(
         timestep=recording.timesteps,
         input_scale=recording.input_scale,
         p=register.p,
@@ -252,6 +258,7 @@ def _plan(recording: Recording, found: Fit, level: np.ndarray, solver: _Solver, 
         config=config,
         arguments=solver.arguments,
     )
+    return true_levels(plan)
 
 
 def _register_name(register: Register, config: str) -> str:
