@@ -16,6 +16,7 @@ from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.tables.data import DataTable
 from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import EDMTable, FlowMatchingTable, VariancePreservingTable
 from headrace.training.tables.table import Table
 from headrace.training.tables.text_to_image import TextToImagePhase
@@ -136,5 +137,5 @@ def valid_keys() -> list[str]:
     """Every key that some table of a recipe takes."""
     phases = (AutoencoderPhase, TextToImagePhase, DiffusionPhase, ClassifierPhase)
     processes = (VariancePreservingTable, EDMTable, FlowMatchingTable)
-    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, *phases, *processes]
+    tables: list[type[BaseModel]] = [Recipe, DataTable, LoopTable, LowResolutionTable, *phases, *processes]
     return sorted({name for table in tables for name in table.model_fields})

@@ -27,6 +27,7 @@ from headrace.training.tables.autoencoder import AutoencoderPhase
 from headrace.training.tables.classifier import ClassifierPhase
 from headrace.training.tables.diffusion import DiffusionPhase
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.text_to_image import TextToImagePhase
 from headrace.training.trainer import RunSettings, Trainer
 
 
@@ -68,7 +69,7 @@ def train(recipe: Recipe, options: RunOptions) -> Path:
         record = {"data": recipe.data.model_dump(mode="json"), **phase.model_dump(mode="json")}
         settings = RunSettings(name, options.out, recipe.seed, seconds, options.resume, record)
         with accelerator.main_process_first():
-            objective = make_objective(_without_start(phase, options, name), data, model)
+            objective = make_objective(_continued(phase, options, name), data, model)
         Trainer(objective, phase.loop, settings, accelerator).run(model)
         accelerator.wait_for_everyone()
         accelerator.free_memory()
@@ -98,10 +99,15 @@ def _with_options(phase: Phase, options: RunOptions) -> Phase:
     return phase.model_copy(update={"loop": phase.loop.model_copy(update={"tensorboard": True})})
 
 
-def _without_start(phase: Phase, options: RunOptions, name: str) -> Phase:
-    """A phase that continues has its weights from a checkpoint, and what it once started from may be gone."""
-    continues = options.resume and checkpoints(options.out / name / "checkpoints")
-    return phase.model_copy(update={"initial": None}) if continues and hasattr(phase, "initial") else phase
+def _continued(phase: Phase, options: RunOptions, name: str) -> Phase:
+    """A phase that continues has its weights from a checkpoint, and what it once started from may be gone.
+
+    A text-to-image one takes the parts from the working folder, where it put them when it began.
+    """
+    if not (options.resume and checkpoints(options.out / name / "checkpoints")) or not getattr(phase, "initial", None):
+        return phase
+    working = str(options.out / "model") if isinstance(phase, TextToImagePhase) else None
+    return phase.model_copy(update={"initial": working})
 
 
 def make_objective(phase: Phase, data: ImageSet, model: Path) -> Objective:

@@ -29,6 +29,7 @@ from headrace.training.processes.build import build_process
 from headrace.training.processes.process import Noised
 from headrace.training.spaces.autoencoders import load_autoencoder, read_autoencoder
 from headrace.training.spaces.latent import LatentSpace
+from headrace.training.spaces.low_resolution import make_low_resolution
 from headrace.training.spaces.space import PixelSpace, Shape, Space
 from headrace.training.tables.diffusion import DiffusionPhase
 
@@ -54,11 +55,11 @@ class DiffusionObjective(DenoisingObjective):
         self.unet = build_unet(phase, self.space.shape)
         if phase.initial is not None:
             start_from(self.unet, Path(phase.initial).expanduser())
+        self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """What the space needs of these pictures; `labels`: int64 [B], for a class-conditional network."""
-        where = torch.from_numpy(indices)
-        return self.space.batch(where, self.unet.device) | self._labels(self.data, where)
+        return self.data_batch(indices, self.unet.device) | self._labels(self.data, torch.from_numpy(indices))
 
     def _labels(self, data: ImageSet, where: torch.Tensor) -> Batch:
         if self.phase.classes is None or data.labels is None:
@@ -90,7 +91,7 @@ class DiffusionObjective(DenoisingObjective):
         return image_grid(torch.from_numpy(pixels).permute(0, 3, 1, 2), columns=_COLUMNS)
 
     def scores(self) -> dict[str, float]:
-        """`held_out_loss`: the unweighted loss on pictures that are not learnt, always with the same draws."""
+        """`held_out_loss`: the unweighted loss at full size on pictures that are not learnt, always the same draws."""
         data = self.data.held_out
         if data is None:
             return {}

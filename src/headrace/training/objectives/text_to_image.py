@@ -22,10 +22,12 @@ from headrace.training.data import ImageSet
 from headrace.training.export import save_component
 from headrace.training.objectives.denoising import DenoisingObjective
 from headrace.training.objectives.objective import Batch
+from headrace.training.pretrained import copy_frozen_parts, read_pretrained
 from headrace.training.processes.build import build_process
 from headrace.training.processes.process import Noised
 from headrace.training.spaces.autoencoders import load_autoencoder
 from headrace.training.spaces.latent import LatentSpace
+from headrace.training.spaces.low_resolution import make_low_resolution
 from headrace.training.tables.text_to_image import TextToImagePhase
 from headrace.training.tokenizer import train_tokenizer
 
@@ -40,11 +42,21 @@ class TextToImageObjective(DenoisingObjective):
     """
 
     def __init__(self, phase: TextToImagePhase, data: ImageSet, folder: Path) -> None:
-        space = LatentSpace(load_autoencoder(folder), data.images, flip=False)  # captions may speak of left and right
-        super().__init__(space, build_process(phase.process, latent=True))
+        found = None if phase.initial is None else read_pretrained(phase.initial)
+        autoencoder = load_autoencoder(folder) if found is None else found.autoencoder
+        space = LatentSpace(autoencoder, data.images, flip=False)  # captions may speak of left and right
+        super().__init__(space, build_process(phase.process, latent=True, defaults=found.solver if found else {}))
         self.phase, self.data = phase, data
-        self.tokenizer = train_tokenizer(data.captions, phase.vocabulary, phase.max_tokens, folder / "tokenizer")
-        self.text_encoder, self.unet = build_networks(phase, self.tokenizer)
+        if phase.initial is None or found is None:
+            self.tokenizer = train_tokenizer(data.captions, phase.vocabulary, phase.max_tokens, folder / "tokenizer")
+            self.text_encoder, self.unet = build_networks(phase, self.tokenizer)
+        else:
+            self.tokenizer, self.text_encoder, self.unet = found.tokenizer, found.text_encoder, found.unet
+            copy_frozen_parts(phase.initial, found, folder)
+            if not (folder / "unet").is_dir():
+                self.export(folder)  # from here on the run continues without the model that it starts from
+        self.text_encoder.requires_grad_(phase.train_text_encoder)
+        self.low = make_low_resolution(phase.low_resolution, space, self.unet)
         self.empty = self.tokenize([""])[0]
         self.tokens = self.tokenize(data.captions)
 
@@ -59,7 +71,7 @@ class TextToImageObjective(DenoisingObjective):
         device = self.unet.device
         tokens = self.tokens[indices].to(device)
         text = {"tokens": tokens, "empty": self.empty.to(device).expand_as(tokens)}
-        return self.space.batch(torch.from_numpy(indices), device) | text
+        return self.data_batch(indices, device) | text
 
     @override
     def draws(self, count: int, generator: torch.Generator) -> Batch:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from typing_extensions import override
 
 from headrace.training.processes.process import Noised, Process, broadcast, standard_normal
+
+# Steps that place a share of denoising among the noise levels.
+_FINE = 1000
 
 
 class EDM(Process):
@@ -28,6 +32,12 @@ class EDM(Process):
     @override
     def levels(self, uniform: torch.Tensor) -> torch.Tensor:
         return (self.mean + self.deviation * standard_normal(uniform)).exp()
+
+    @override
+    def early(self, levels: torch.Tensor, share: float) -> torch.Tensor:
+        solver = copy.deepcopy(self.solver)
+        solver.set_timesteps(_FINE)  # the noise levels that it samples at, densely
+        return levels >= solver.sigmas[round(share * _FINE)].to(levels.device)
 
     @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:

@@ -33,6 +33,11 @@ class FlowMatching(Process):
         return torch.sigmoid(self.mean + self.deviation * standard_normal(uniform))
 
     @override
+    def early(self, levels: torch.Tensor, share: float) -> torch.Tensor:
+        shift = float(self.solver.config.shift)  # sampling spaces its times so (arXiv:2403.03206, equation 23)
+        return levels >= shift * (1 - share) / (1 + (shift - 1) * (1 - share))
+
+    @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         time = broadcast(levels)
         return Noised(

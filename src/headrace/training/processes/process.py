@@ -45,6 +45,10 @@ class Process(ABC):
         """Noise levels [B] in the process's own measure, for draws [B] from the uniform distribution on [0, 1)."""
 
     @abstractmethod
+    def early(self, levels: torch.Tensor, share: float) -> torch.Tensor:
+        """bool [B]: whether noise levels [B] lie in the first `share` of the steps of a fine sampling."""
+
+    @abstractmethod
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         """Input, timestep, target and weight, for data and standard normal noise [B, C, H, W] at levels [B]."""
 

@@ -29,6 +29,10 @@ class VariancePreserving(Process):
         return (uniform * steps).long().clamp(max=steps - 1)
 
     @override
+    def early(self, levels: torch.Tensor, share: float) -> torch.Tensor:
+        return levels >= (1 - share) * len(self.solver.alphas_cumprod)
+
+    @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         kind = self.solver.config.prediction_type
         if kind == "v_prediction":

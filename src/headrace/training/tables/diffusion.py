@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
 from headrace.training.tables.table import Table
 
@@ -27,4 +28,5 @@ class DiffusionPhase(Table):
     classes: int | None = Field(None, ge=2, description="number of classes; none: unconditional")
     flip: bool = Field(True, description="mirror half of the pictures")
     initial: str | None = Field(None, description="model folder whose weights are taken where names and shapes agree")
+    low_resolution: LowResolutionTable | None = Field(None, description="learn the noisy part of denoising at low size")
     sample_steps: int = Field(50, ge=1, description="steps of the sample grids")

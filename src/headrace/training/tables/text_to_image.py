@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
 from headrace.training.tables.table import Table
 
 
 class TextToImagePhase(Table):
-    """Trains a text encoder and a latent U-Net together, against a frozen autoencoder."""
+    """Trains a latent U-Net and its text encoder against a frozen autoencoder, anew or from a trained model."""
 
     objective: Literal["text-to-image"]
     loop: LoopTable
@@ -25,3 +26,17 @@ class TextToImagePhase(Table):
     max_tokens: int = Field(32, ge=4, le=77, description="length that captions are padded to")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="fraction of captions replaced by the empty one")
     sample_guidance: float = Field(3.0, ge=1, description="guidance scale of the sample grids")
+    initial: str | None = Field(
+        None,
+        description="model folder or embedded name to go on from: its autoencoder, tokenizer, networks and solver are "
+        "taken, and vocabulary and max_tokens do not count",
+    )
+    train_text_encoder: bool = Field(True, description="false: the text encoder stays as it is")
+    low_resolution: LowResolutionTable | None = Field(None, description="learn the noisy part of denoising at low size")
+
+    @field_validator("initial")
+    @classmethod
+    def _brings_its_networks(cls, initial: str | None, info: ValidationInfo) -> str | None:
+        if initial is not None and (info.data.get("network") or info.data.get("text_encoder")):
+            raise ValueError("its networks are taken as they are; leave network and text_encoder out")
+        return initial
