@@ -7,7 +7,15 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from headrace.benchmarks._peers import AttentionBroadcast, DeepCache, FewerSteps, TGate, Uncached, sample
+from headrace.benchmarks._peers import (
+    AttentionBroadcast,
+    DeepCache,
+    FasterDiffusion,
+    FewerSteps,
+    TGate,
+    Uncached,
+    sample,
+)
 from headrace.errors import HeadraceError, PlanError
 from headrace.plan.reference import run, trajectory
 from headrace.plan.trace import trace
@@ -15,13 +23,15 @@ from headrace.plan.trace import trace
 pytest.importorskip("DeepCache", reason="the extra 'peers' is not installed")
 pytest.importorskip("tgate.tgate_utils", reason="the extra 'peers' is not installed")
 
-OFF = [DeepCache(interval=1), TGate(gate=99), AttentionBroadcast(1, 1, (0, 1000)), FewerSteps(1.0)]
+OFF = [DeepCache(interval=1), TGate(gate=99), AttentionBroadcast(1, 1, (0, 1000)), FasterDiffusion(1), FewerSteps(1.0)]
 ON = [
     DeepCache(interval=3, branch=1),
     DeepCache(interval=2, branch=4, centre=3),
     TGate(gate=3),
     TGate(gate=6, interval=3, warm_up=1),
     AttentionBroadcast(2, 3, (0, 1000)),
+    FasterDiffusion(),
+    FasterDiffusion(interval=3),
 ]
 
 
@@ -136,7 +146,9 @@ def test_rows_that_are_not_guided_evaluate_one_branch(network, plan, inputs, cal
     assert counted.rows["conv_in"] == [4] * 3 + [2] * (len(plan) - 3)
 
 
-@pytest.mark.parametrize("peer", [DeepCache(2), TGate(3), AttentionBroadcast()], ids=lambda peer: peer.name)
+@pytest.mark.parametrize(
+    "peer", [DeepCache(2), TGate(3), AttentionBroadcast(), FasterDiffusion(2)], ids=lambda peer: peer.name
+)
 def test_a_cache_refuses_a_plan_that_drops_guidance_on_the_way(peer, network, plan, inputs, state_of):
     before = state_of(network)
     with pytest.raises(PlanError):
@@ -168,6 +180,7 @@ def test_a_peer_that_is_attached_is_not_attached_again(network, plan):
         lambda: AttentionBroadcast(0),
         lambda: AttentionBroadcast(2, 0),
         lambda: AttentionBroadcast(2, 2, (800, 100)),
+        lambda: FasterDiffusion(0),
         lambda: FewerSteps(0.0),
         lambda: FewerSteps(1.5),
     ],
