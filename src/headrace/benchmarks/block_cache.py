@@ -3,12 +3,13 @@
 Three measurements, each with its contestants taking turns, so that a slow spell of the machine falls on all of them:
 
 1. One guided request on SD 1.5's U-Net (859.5M parameters, random weights; 256 px on a CPU, 512 px on a GPU, 64 px in a
-   quick run), every spatial transformer evaluated in the rhythm of the paper's Fig. 4: 5 rows of 20.
+   quick run), every spatial transformer evaluated in the rhythm of the paper's Fig. 4: 5 rows of 20; and the ResNet
+   blocks in the same rhythm too.
 2. On a trained model, DPM++ 2M in 20 steps: PSNR and SSIM to the uncached pictures and, with `--data`, recall of the
    captions and Frechet distance, against latency: thresholds delta from 0 to 1, scale-shift trained for four minutes a
    threshold (not in a quick run), ResNet blocks in place of transformers at equal saving (the paper's Fig. 8), all
-   blocks by their impact on the latents instead of their own change, DeepCache, T-GATE, attention broadcast, and
-   fewer steps.
+   blocks together in the rows that displace the latents least, DeepCache, T-GATE, attention broadcast, and fewer
+   steps.
 3. 16 requests of different steps, guidance scales and thresholds in one continuous batch, with and without the cache.
 
 The paper's figures are of LDM-512 (900M parameters) on an A100.
@@ -48,8 +49,8 @@ from headrace.plan import Plan
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import Choice, choose
 from headrace.techniques.block_caching.calibrate import Profile, measure_work, profile
-from headrace.techniques.block_caching.impact import measure_impact
-from headrace.techniques.block_caching.schedule import Floats, saving
+from headrace.techniques.block_caching.displacement import Displacement, measure_displacement
+from headrace.techniques.block_caching.schedule import saving
 from headrace.training.data import load_images
 from headrace.training.tables.data import DataTable
 
@@ -58,9 +59,9 @@ DELTAS, QUICK_DELTAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.5)
 HEADLINE_DELTA = 0.5  # the paper's sweet spot, section 4.2
 FEWER, QUICK_FEWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (0.7, 0.5)
 PICTURES, QUICK_PICTURES, BATCH = 512, 8, 16
-IMPACT_SAVINGS, QUICK_IMPACT_SAVINGS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.35,)
+TOGETHER_SAVINGS, QUICK_TOGETHER_SAVINGS = (0.1, 0.18, 0.27, 0.36, 0.45, 0.54), (0.27, 0.45)
 SCALE_SHIFT_DELTAS, SCALE_SHIFT_MINUTES = (0.2, 0.5), 4.0  # not in a quick run
-CALIBRATION_PROMPTS, SEEDS, IMPACT_IMAGES = 32, 2, 8
+CALIBRATION_PROMPTS, SEEDS, DISPLACED_IMAGES = 32, 2, 8
 EXTRACTOR = "cifar10-classifier"
 SPEED = [("dpm++2m", 20), ("ddim", 20), ("dpm++2m", 50), ("ddim", 50)]
 QUICK_SPEED = [("dpm++2m", 20)]
@@ -71,9 +72,9 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     speeds = _speed(options)
     console.print(speed_table(speeds, describe_device(options.device), _pixels(options)))
     pipeline = load(options.model, device=options.device)
-    found, impact = _profile(pipeline, options)
+    found, displacement = _profile(pipeline, options)
     adjusted = {} if options.quick else _adjusted(pipeline, found)
-    qualities = _quality(pipeline, _contestants(found, impact, options.quick, adjusted), options)
+    qualities = _quality(pipeline, _contestants(found, displacement, options.quick, adjusted), options)
     console.print(quality_table(qualities, SOLVER, STEPS, EXTRACTOR))
     mixed = measure_batch(pipeline, found, SOLVER)
     console.print(batch_line(mixed))
@@ -99,15 +100,16 @@ def _speed(options: BenchOptions) -> list[Speed]:
     return measure_speed(network, text, _pixels(options) // FACTOR, QUICK_SPEED if options.quick else SPEED)
 
 
-def _profile(pipeline: Pipeline, options: BenchOptions) -> tuple[Profile, Floats]:
-    """Equation 6, and the impact of each block, with seeds that are not among those that are judged."""
+def _profile(pipeline: Pipeline, options: BenchOptions) -> tuple[Profile, Displacement]:
+    """Equation 6, and what it costs that all reuse together, with seeds that are not among those that are judged."""
     prompts = PROMPTS[: 4 if options.quick else CALIBRATION_PROMPTS]
     requests = [
         _request(prompt, seed) for prompt in prompts for seed in range(10_000, 10_000 + (1 if options.quick else SEEDS))
     ]
     plan, work = _plan(pipeline, STEPS), measure_work(pipeline, requests[0])
-    impact = measure_impact(pipeline, plan, requests[:: max(1, len(requests) // IMPACT_IMAGES)], work.blocks, BATCH)
-    return profile(pipeline, plan, requests, work, BATCH), impact
+    few = requests[:: max(1, len(requests) // DISPLACED_IMAGES)]
+    displacement = measure_displacement(pipeline, plan, few, work.blocks, DISPLACED_IMAGES)
+    return profile(pipeline, plan, requests, work, BATCH), displacement
 
 
 def _request(prompt: str, seed: int, steps: int = STEPS) -> Request:
@@ -150,7 +152,9 @@ def _adjusted(pipeline: Pipeline, found: Profile) -> dict[float, Adjustment]:
     }
 
 
-def _contestants(found: Profile, impact: Floats, quick: bool, adjusted: Mapping[float, Adjustment]) -> list[Contestant]:
+def _contestants(
+    found: Profile, displacement: Displacement, quick: bool, adjusted: Mapping[float, Adjustment]
+) -> list[Contestant]:
     """No cache first. The peers whose packages are not installed are left out."""
     contestants = [Contestant(Uncached(), "no cache")]
     for delta in QUICK_DELTAS if quick else DELTAS:
@@ -165,9 +169,9 @@ def _contestants(found: Profile, impact: Floats, quick: bool, adjusted: Mapping[
     resnets, delta = choose(found, None, Choice("resnet", saving=target))
     name = f"ResNet blocks at equal saving (delta {delta:.2f})"
     contestants.append(Contestant(BlockCache(name, resnets), "ResNet blocks"))
-    for share in QUICK_IMPACT_SAVINGS if quick else IMPACT_SAVINGS:
-        schedule, _ = choose(found, impact, Choice("all", saving=share, criterion="impact"))
-        contestants.append(Contestant(BlockCache(f"all blocks by impact, saving {share:.0%}", schedule), "by impact"))
+    for share in QUICK_TOGETHER_SAVINGS if quick else TOGETHER_SAVINGS:
+        schedule, _ = choose(found, displacement, Choice("all", saving=share, criterion="displacement"))
+        contestants.append(Contestant(BlockCache(f"all blocks together, saving {share:.0%}", schedule), "together"))
     contestants += [Contestant(FewerSteps(share), "fewer steps") for share in (QUICK_FEWER if quick else FEWER)]
     contestants += [Contestant(peer, "pyramid attention broadcast") for peer in _broadcasts(quick)]
     if importlib.util.find_spec("DeepCache") is not None:
@@ -194,6 +198,7 @@ def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], mixed: Mixed
     for steps in (20, 50):
         found = [one for one in speeds if one.steps == steps]
         figures[f"speedup_{steps}"] = round(min(one.speedup for one in found), 4) if found else None
+        figures[f"speedup_together_{steps}"] = round(min(one.speedup_together for one in found), 4) if found else None
     return figures | {
         "isolated": mixed.isolated,
         "psnr": round(headline.psnr, 3),
@@ -202,8 +207,12 @@ def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], mixed: Mixed
         "batch_speedup": round(mixed.speedup, 4),
         "batch_share_evaluated": round(mixed.share_evaluated, 4),
         "quality": [vars(one) for one in qualities],
-        "speed": [{**vars(one), "speedup": one.speedup, "paper": one.paper} for one in speeds],
+        "speed": [_speed_figures(one) for one in speeds],
     }
+
+
+def _speed_figures(one: Speed) -> dict[str, Any]:
+    return {**vars(one), "speedup": one.speedup, "speedup_together": one.speedup_together, "paper": one.paper}
 
 
 def _write(out: Path, figures: Mapping[str, Any], qualities: Sequence[Quality]) -> None:
