@@ -11,11 +11,11 @@ import torch
 from headrace.benchmarks._block_cache.adjusted import train_scale_shift
 from headrace.benchmarks._block_cache.batch import measure_batch
 from headrace.benchmarks._block_cache.display import plot
+from headrace.benchmarks._block_cache.field import field
 from headrace.benchmarks._block_cache.peer import BlockCache, rhythm
 from headrace.benchmarks._block_cache.quality import Comparison, Contestant, judge
 from headrace.benchmarks._block_cache.speed import measure_speed
 from headrace.benchmarks._peers import FewerSteps, Uncached
-from headrace.benchmarks.block_cache import _contestants
 from headrace.engine import Engine
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.loading import load
@@ -78,7 +78,7 @@ def test_no_two_contestants_share_a_name(pipeline, found):
     for quick in (True, False):
         if not quick and any(importlib.util.find_spec(name) is None for name in ("DeepCache", "tgate")):
             pytest.skip("the extra `peers` is not installed")
-        names = [contestant.peer.name for contestant in _contestants(found, displacement, quick, {0.5: Unchanged()})]
+        names = [contestant.peer.name for contestant in field(found, displacement, quick, {0.5: Unchanged()})]
         assert len(set(names)) == len(names)
 
 
