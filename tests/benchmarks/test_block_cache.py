@@ -11,18 +11,18 @@ import torch
 from headrace.benchmarks._block_cache.adjusted import train_scale_shift
 from headrace.benchmarks._block_cache.batch import measure_batch
 from headrace.benchmarks._block_cache.display import plot
+from headrace.benchmarks._block_cache.field import field
 from headrace.benchmarks._block_cache.peer import BlockCache, rhythm
 from headrace.benchmarks._block_cache.quality import Comparison, Contestant, judge
 from headrace.benchmarks._block_cache.speed import measure_speed
 from headrace.benchmarks._peers import FewerSteps, Uncached
-from headrace.benchmarks.block_cache import _contestants
 from headrace.engine import Engine
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import Choice, choose
 from headrace.techniques.block_caching.calibrate import measure_work, profile
-from headrace.techniques.block_caching.impact import measure_impact
+from headrace.techniques.block_caching.displacement import measure_displacement
 
 STEPS = 6
 
@@ -46,10 +46,11 @@ def found(pipeline):
 
 
 def test_the_rhythm_is_the_papers_printed_example():
-    schedule = rhythm(("a", "b"), np.arange(20.0))
+    schedule = rhythm(("a", "b", "c"), np.arange(20.0), 2)
     assert (np.flatnonzero(schedule.compute[:, 0]) + 1).tolist() == [1, 6, 10, 14, 18]
     assert np.array_equal(schedule.compute[:, 0], schedule.compute[:, 1])
-    assert rhythm(("a",), np.arange(50.0)).compute.mean() == pytest.approx(0.25, abs=0.02)
+    assert schedule.compute[:, 2].all()
+    assert rhythm(("a",), np.arange(50.0), 1).compute.mean() == pytest.approx(0.25, abs=0.02)
 
 
 def test_a_cache_that_evaluates_everything_makes_the_same_pictures(pipeline, found):
@@ -73,11 +74,11 @@ def test_a_cache_that_evaluates_everything_makes_the_same_pictures(pipeline, fou
 
 def test_no_two_contestants_share_a_name(pipeline, found):
     """The seconds are kept by name."""
-    impact = measure_impact(pipeline, Engine(pipeline).plan(asked(1)[0]), asked(1), found.work.blocks)
+    displacement = measure_displacement(pipeline, Engine(pipeline).plan(asked(1)[0]), asked(1), found.work.blocks)
     for quick in (True, False):
         if not quick and any(importlib.util.find_spec(name) is None for name in ("DeepCache", "tgate")):
             pytest.skip("the extra `peers` is not installed")
-        names = [contestant.peer.name for contestant in _contestants(found, impact, quick, {0.5: Unchanged()})]
+        names = [contestant.peer.name for contestant in field(found, displacement, quick, {0.5: Unchanged()})]
         assert len(set(names)) == len(names)
 
 
@@ -121,6 +122,7 @@ def test_speed_takes_both_through_the_same_rows(pipeline):
     assert (speed.share, speed.paper) == (0.25, 1.65)
     assert speed.plain > 0
     assert speed.cached > 0
+    assert speed.together > 0
 
 
 def test_the_plot_shows_every_line(pipeline, found, tmp_path):

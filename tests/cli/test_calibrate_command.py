@@ -74,18 +74,19 @@ def test_another_threshold_is_tried_without_measuring(headrace, calibrated):
     assert "is where schedule.json lies" in again.err
 
 
-def test_impact_is_measured_where_it_is_the_criterion(headrace, tiny_model, tmp_path):
-    asked = ["--kind", "all", "--criterion", "impact", "--saving", "0.2", "--steps", "3", "--seeds", "1"]
+def test_displacement_is_measured_where_it_is_the_criterion(headrace, tiny_model, tmp_path):
+    asked = ["--kind", "all", "--criterion", "displacement", "--saving", "0.2", "--steps", "3", "--seeds", "1"]
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("red apple\nsnowman\n")
     told = headrace(
-        "calibrate", "blocks", tiny_model("sd1"), *asked, "--prompts", prompts, "--out", tmp_path / "impact"
+        "calibrate", "blocks", tiny_model("sd1"), *asked, "--prompts", prompts, "--out", tmp_path / "together"
     )
     assert told.status == 0, told.err
-    assert "impact, delta" in told.out
-    schedule = json.loads((tmp_path / "impact" / "schedule.json").read_text())
-    assert schedule["criterion"] == "impact"
-    assert len(schedule["impact"]) == len(schedule["change"])
+    assert "displacement 0." in told.out
+    schedule = json.loads((tmp_path / "together" / "schedule.json").read_text())
+    assert schedule["criterion"] == "displacement"
+    assert len(schedule["displacement"]) == len(schedule["change"])
+    assert len(set(schedule["compute"])) == 2  # all blocks of a row, or none
     assert schedule["saving"] >= 0.2
     assert set(schedule["blocks"]) == set(schedule["profiled"])
 

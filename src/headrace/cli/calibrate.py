@@ -18,7 +18,7 @@ headrace calibrate blocks emoji --solver dpm++2m --steps 20 --saving 0.3 --out e
 
 headrace calibrate blocks --from emoji-blocks/schedule.json --delta 0.3
 
-headrace calibrate blocks emoji --solver dpm++2m --kind all --criterion impact --saving 0.3 --out emoji-impact
+headrace calibrate blocks emoji --solver dpm++2m --kind all --criterion displacement --saving 0.3 --out emoji-together
 
 headrace generate "red apple" --block-cache emoji-blocks/schedule.json"""
 
@@ -42,7 +42,7 @@ def blocks(
     ] = "transformer",
     criterion: Annotated[
         str,
-        typer.Option(help="what limits reuse: change of the block (the paper's) | impact on the latents (slower)"),
+        typer.Option(help="what limits reuse: change of a block (the paper's) | displacement of the latents"),
     ] = "change",
     delta: Annotated[
         float | None, typer.Option(help="change that a reused value may reach: the larger, the faster (default: 0.5)")

@@ -58,7 +58,7 @@ def show(artefact: BlockCacheArtefact, folder: Path, as_json: bool) -> None:
         )  # fmt: skip
     Console().print(table)
     typer.echo(
-        f"{'' if artefact.criterion == 'change' else artefact.criterion + ', '}delta {artefact.delta:.4g}: "
+        f"{'delta' if artefact.criterion == 'change' else artefact.criterion} {artefact.delta:.4g}: "
         f"{artefact.saving:.1%} of the network's work is left out, "
         f"at most {artefact.figures['speedup_bound']:.2f} times as fast; measured on {artefact.images} images"
     )

@@ -79,7 +79,8 @@ def draw_lifetimes(artefact: BlockCacheArtefact, path: Path) -> None:
     axis.set_xlim(0.5, rows + 0.9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("row (dot: evaluated; arrow: its value is reused)")
-    left_out = f"delta {artefact.delta:.3g}: {artefact.saving:.1%} of the network's work is left out"
+    limit = "delta" if artefact.criterion == "change" else artefact.criterion
+    left_out = f"{limit} {artefact.delta:.3g}: {artefact.saving:.1%} of the network's work is left out"
     axis.set_title(f"{_setting(artefact)}\n{left_out}", fontsize=10)
     axis.grid(axis="x", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

@@ -16,11 +16,11 @@ from headrace.models.pipelines.base import Pipeline
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, Choice, cached_blocks, solver_identity
 from headrace.techniques.block_caching.calibrate import check_profile, measure_work, profile
-from headrace.techniques.block_caching.impact import measure_impact
+from headrace.techniques.block_caching.displacement import measure_displacement
 from headrace.techniques.block_caching.schedule import check_target, most_saving
 
 _CONDITIONS = 32  # section 3.2: 32 prompts, 2 seeds each
-_IMPACT_IMAGES = 8  # each row of one costs as many evaluations as there are blocks; their ranking settles early
+_DISPLACED_IMAGES, _DISPLACED_BATCH = 8, 2  # the best rows settle early; a batch holds the values of several rows
 _LEAST_ROOM = 1 << 20  # bytes
 
 
@@ -69,12 +69,14 @@ def measure(options: MeasureOptions, choice: Choice, out: Path | None, as_json: 
     cached = cached_blocks(work, choice)
     if choice.saving is not None:
         check_target(choice.saving, most_saving(cached, len(plan), work.share(cached)))
-    few = requests[:: -(-len(requests) // _IMPACT_IMAGES)] if choice.criterion == "impact" else []
+    few = requests[:: -(-len(requests) // _DISPLACED_IMAGES)] if choice.criterion == "displacement" else []
     with calibration_bar(len(plan) * (len(requests) + len(few))) as advance:
         found = profile(pipeline, plan, requests, work, options.batch, advance)
-        impact = measure_impact(pipeline, plan, few, work.blocks, options.batch, advance) if few else None
+        displacement = (
+            measure_displacement(pipeline, plan, few, cached, _DISPLACED_BATCH, progress=advance) if few else None
+        )
     artefact = BlockCacheArtefact.build(
-        found, choice, impact, model=pipeline.name, weights=_weights(pipeline), solver=solver_identity(plan),
+        found, choice, displacement, model=pipeline.name, weights=_weights(pipeline), solver=solver_identity(plan),
         steps=options.steps, solver_name=options.solver, guidance_scale=pipeline.guidance_scale(request),
     )  # fmt: skip
     _write(artefact, folder)

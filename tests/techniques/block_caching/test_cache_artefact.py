@@ -11,6 +11,7 @@ from saved_profile import IDENTITY, make_artefact, make_profile
 
 from headrace.errors import ArtefactError, CalibrationError
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact, Choice
+from headrace.techniques.block_caching.displacement import Displacement
 from headrace.techniques.block_caching.schedule import from_change, saving
 
 
@@ -44,24 +45,27 @@ def test_another_schedule_needs_no_new_profile():
     assert other.rebuilt(Choice(delta=0.4)).compute == made.compute
 
 
-def test_impact_is_weighed_by_the_work_that_is_saved(tmp_path):
-    """Two blocks that matter alike: the one that costs more is reused for longer."""
+def test_blocks_that_reuse_together_do_so_where_it_costs_least(tmp_path):
     profile = make_profile()
-    impact = np.full(profile.mean.shape, 0.01)
-    made = BlockCacheArtefact.build(profile, Choice("all", saving=0.2, criterion="impact"), impact, **IDENTITY)
-    assert made.saving >= 0.2
+    rows = len(profile.timesteps)
+    values = np.full((rows - 1, 2), 0.5)
+    values[2, 0] = 0.01  # row 3, from the row before
+    displacement = Displacement(profile.work.blocks, values)
+    choice = Choice("all", saving=0.01, criterion="displacement")
+    made = BlockCacheArtefact.build(profile, choice, displacement, **IDENTITY)
     assert made.blocks == profile.work.blocks
-    evaluated = dict(zip(made.blocks, made.schedule.compute.sum(axis=0).tolist(), strict=True))
-    by_cost = sorted(made.blocks, key=lambda block: profile.work.macs[profile.work.blocks.index(block)])
-    counts = [evaluated[block] for block in by_cost]
-    assert counts == sorted(counts, reverse=True)
-    assert counts[0] > counts[-1]
+    assert np.flatnonzero(~made.schedule.compute.all(axis=1)).tolist() == [3]
+    assert not made.schedule.compute[3].any()
+    assert made.saving >= 0.01
+    assert made.delta == pytest.approx(0.01)
     made.save(tmp_path / "schedule.json")
     loaded = BlockCacheArtefact.load(tmp_path / "schedule.json")
     assert loaded == made
-    assert loaded.rebuilt(Choice(saving=0.1, criterion="impact")).criterion == "impact"
-    with pytest.raises(CalibrationError, match="no impact was measured"):
-        make_artefact().rebuilt(Choice(saving=0.1, criterion="impact"))
+    assert loaded.rebuilt(choice).compute == made.compute
+    assert loaded.rebuilt(Choice(delta=0.5)).criterion == "change"
+    for source, kind in ((make_artefact(), "all"), (loaded, "transformer")):
+        with pytest.raises(CalibrationError, match="no displacement was measured"):
+            source.rebuilt(Choice(kind, saving=0.01, criterion="displacement"))
 
 
 def test_identity_tells_schedules_and_blocks_apart():
@@ -81,7 +85,8 @@ def test_identity_tells_schedules_and_blocks_apart():
         ({"saving": math.nan}, "saving of nan"),
         ({"kind": "spiral"}, "'spiral'"),
         ({"criterion": "taste"}, "'taste'"),
-        ({"criterion": "impact"}, "no threshold that suits"),
+        ({"criterion": "displacement"}, "no threshold"),
+        ({"criterion": "displacement", "delta": 0.5}, "no threshold"),
     ],
 )
 def test_wishes_that_cannot_be(arguments, words):

@@ -26,22 +26,26 @@ class BlockCache(Uncached):
     claim = "delta 0.5: x1.65, FID 17.15 -> 15.95 (LDM-512, 20 DPM steps)"
     caches = True
 
-    def __init__(self, name: str, schedule: Schedule, adjustment: Adjustment | None = None) -> None:
+    def __init__(
+        self, name: str, schedule: Schedule, adjustment: Adjustment | None = None, shared: RowCache | None = None
+    ) -> None:
+        """`shared` is a row cache of the schedule's blocks that the network has already, or None for an own one."""
         super().__init__()
         self.name = name
         self._schedule = schedule
         self._adjustment = adjustment
+        self._shared = shared
         self._cache: RowCache | None = None
         self._plan: Plan | None = None
         self._slots: list[SlotCache] = []
 
     def _patch(self, network: UNet2DConditionModel, plan: Plan) -> None:
         self._plan = apply(plan, self._schedule)
-        self._cache = RowCache(network, self._schedule.blocks)
+        self._cache = self._shared or RowCache(network, self._schedule.blocks)
         self._cache.adjustment = self._adjustment
 
     def _unpatch(self, network: UNet2DConditionModel) -> None:
-        if self._cache is not None:
+        if self._cache is not None and self._shared is None:
             self._cache.remove()
         self._cache, self._slots = None, []
 
@@ -77,10 +81,11 @@ class BlockCache(Uncached):
         return self._cache.columns
 
 
-def rhythm(blocks: tuple[str, ...], timesteps: np.ndarray) -> Schedule:
-    """The paper's printed example for every block: "Input block 1 only computes the result at step 1, 6, 10, 14 and 18"
-    of 20 (Fig. 4), five of twenty, continued for longer trajectories.
+def rhythm(blocks: tuple[str, ...], timesteps: np.ndarray, cached: int) -> Schedule:
+    """The paper's printed example for the first `cached` blocks: "Input block 1 only computes the result at step 1, 6,
+    10, 14 and 18" of 20 (Fig. 4), five of twenty, continued for longer trajectories. The others are always evaluated.
     """
-    compute = np.zeros((len(timesteps), len(blocks)), bool)
+    compute = np.ones((len(timesteps), len(blocks)), bool)
+    compute[:, :cached] = False
     compute[[0, *range(5, len(timesteps), 4)]] = True
     return Schedule(blocks, timesteps, compute)

@@ -14,6 +14,7 @@ from headrace.errors import ArtefactError, CalibrationError
 from headrace.models.blocks import Kind
 from headrace.plan import Plan
 from headrace.techniques.block_caching.calibrate import Profile, Work
+from headrace.techniques.block_caching.displacement import Displacement
 from headrace.techniques.block_caching.schedule import (
     Floats,
     Schedule,
@@ -23,12 +24,13 @@ from headrace.techniques.block_caching.schedule import (
     from_change,
     most_saving,
     saving,
+    together_for_saving,
 )
 
 DEFAULT_DELTA = 0.5  # section 4.2: a speed-up of 1.5, and the best pictures
 
 Cached = Literal["transformer", "resnet", "all"]
-Criterion = Literal["change", "impact"]
+Criterion = Literal["change", "displacement"]
 _Changes = tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
 
 
@@ -37,9 +39,10 @@ class Choice:
     """Which schedule is wanted of a profile: the blocks of a kind, by a threshold or by what is to be saved.
 
     `delta` is equation 7's (None: 0.5, the paper's), `saving` a share of the network's multiply-accumulates that the
-    smallest sufficient threshold is searched for. `criterion` is what adds up to delta: "change" is the paper's
-    (equation 6), "impact" what a stale block does to the latents, for each share of the work that it saves
-    (`headrace.techniques.block_caching.impact`). Raises `CalibrationError` for both, or values out of range.
+    smallest sufficient threshold is searched for. `criterion` is what limits reuse: "change" is the paper's
+    (equations 6 and 7, a schedule for each block), "displacement" lets all blocks reuse in the same rows, those that
+    displace the latents least (`headrace.techniques.block_caching.displacement`); it has no threshold, only a saving.
+    Raises `CalibrationError` for delta and saving at once, or values out of range.
     """
 
     kind: Cached = "transformer"
@@ -54,9 +57,10 @@ class Choice:
         ):
             if getattr(self, name) not in known:
                 raise CalibrationError(f"there is no {getattr(self, name)!r} {what}", f"Choose {', '.join(known)}")
-        if self.criterion == "impact" and self.delta is None and self.saving is None:
+        if self.criterion == "displacement" and self.saving is None:
             raise CalibrationError(
-                "impact has no threshold that suits every model", "Say what is to be saved: saving, such as 0.3"
+                "displacement has no threshold: the best rows for a wanted saving are searched",
+                "Say what is to be saved: saving, such as 0.3",
             )
         if self.delta is not None and self.saving is not None:
             raise CalibrationError("a threshold and a saving were both given", "Give delta or saving")
@@ -74,8 +78,12 @@ class BlockCacheArtefact(Artefact):
     solver_name: str | None = Field(description="as a request names it; None: the model's own")
     guidance_scale: float = Field(description="classifier-free guidance while measuring")
     images: int = Field(ge=1, description="trajectories that the change is the mean of")
-    criterion: Criterion = Field("change", description="what adds up to delta: the blocks' change, or their impact")
-    delta: float = Field(ge=0, description="accumulated criterion that a reused value may reach (equation 7)")
+    criterion: Criterion = Field("change", description="what limits reuse: a block's change, or the displacement")
+    delta: float = Field(
+        ge=0,
+        description="change: what a reused value may have accumulated (equation 7); displacement: root of the summed "
+        "squares over the rows that reuse",
+    )
     saving: float = Field(ge=0, lt=1, description="share of the network's multiply-accumulates that is left out")
     blocks: tuple[str, ...] = Field(min_length=1, description="module paths of the cached blocks")
     timesteps: tuple[float, ...] = Field(min_length=2, description="of each row")
@@ -86,8 +94,9 @@ class BlockCacheArtefact(Artefact):
     network_macs: int = Field(ge=1, description="of the whole network, one row")
     change: _Changes = Field(description="relative L1 change from row to row, a list a row, a number a block")
     deviation: _Changes = Field(description="its standard deviation over images")
-    impact: _Changes = Field(
-        (), description="displacement of the latents by a block that is a row behind; may be empty"
+    displaced: tuple[str, ...] = Field((), description="module paths of the blocks that reused together; may be empty")
+    displacement: _Changes = Field(
+        (), description="of the latents, a list a row from the second, a number for each row that the values are old"
     )
 
     def model_post_init(self, context: Any) -> None:
@@ -99,12 +108,13 @@ class BlockCacheArtefact(Artefact):
             "change": (self.change, rows - 1, blocks),
             "deviation": (self.deviation, rows - 1, blocks),
         }
-        if self.impact:
-            shapes["impact"] = (self.impact, rows - 1, blocks)
+        if self.displacement:
+            shapes["displacement"] = (self.displacement, rows - 1, len(self.displacement[0]))
         for name, (lines, height, width) in shapes.items():
             if len(lines) != height or any(len(line) != width for line in lines):
                 raise ArtefactError(f"{name} is not {height} x {width}", "Calibrate again; the file was changed")
-        if not len(self.kinds) == len(self.macs) == blocks or not set(self.blocks) <= set(self.profiled):
+        named = {*self.blocks, *self.displaced}
+        if not len(self.kinds) == len(self.macs) == blocks or not named <= set(self.profiled):
             raise ArtefactError("its blocks do not fit one another", "Calibrate again; the file was changed")
         if set("".join(self.compute)) - set("#."):
             raise ArtefactError("compute has other letters than # and .", "Calibrate again; the file was changed")
@@ -131,25 +141,25 @@ class BlockCacheArtefact(Artefact):
         return Profile(work, np.array(self.timesteps), np.array(self.change), np.array(self.deviation), self.images)
 
     @classmethod
-    def build(cls, profile: Profile, choice: Choice, impact: Floats | None = None, **identity: Any) -> Self:
+    def build(cls, profile: Profile, choice: Choice, displacement: Displacement | None = None, **identity: Any) -> Self:
         """The artefact of a profile and of the schedule that is chosen from it. Raises `CalibrationError`.
 
-        `impact` is [N-1, B] where it was measured. `identity` are the fields that say of what: model, weights, solver,
-        steps, solver_name, guidance_scale.
+        `identity` are the fields that say of what: model, weights, solver, steps, solver_name, guidance_scale.
         """
         work = profile.work
         return cls(
-            **identity, **_chosen(profile, impact, choice), images=profile.images,
+            **identity, **_chosen(profile, displacement, choice), images=profile.images,
             timesteps=tuple(profile.timesteps.tolist()), profiled=work.blocks, kinds=work.kinds, macs=work.macs,
             network_macs=work.network_macs, change=_rows(profile.mean), deviation=_rows(profile.deviation),
-            impact=() if impact is None else _rows(impact),
+            displaced=() if displacement is None else displacement.blocks,
+            displacement=() if displacement is None else _rows(displacement.values),
         )  # fmt: skip
 
     def rebuilt(self, choice: Choice) -> Self:
         """Another schedule from the same profile: nothing is measured again. Raises `CalibrationError`."""
         names = ("model", "weights", "solver", "steps", "solver_name", "guidance_scale")
-        impact = np.array(self.impact) if self.impact else None
-        return self.build(self.profile, choice, impact, **{name: getattr(self, name) for name in names})
+        known = Displacement(self.displaced, np.array(self.displacement)) if self.displaced else None
+        return self.build(self.profile, choice, known, **{name: getattr(self, name) for name in names})
 
 
 def solver_identity(plan: Plan) -> str:
@@ -157,19 +167,22 @@ def solver_identity(plan: Plan) -> str:
     return f"{plan.solver} {hashlib.sha256(plan.config.encode()).hexdigest()[:12]}"
 
 
-def choose(profile: Profile, impact: Floats | None, choice: Choice) -> tuple[Schedule, float]:
-    """The schedule that a choice means, and its threshold. Raises `CalibrationError`."""
+def choose(profile: Profile, displacement: Displacement | None, choice: Choice) -> tuple[Schedule, float]:
+    """The schedule that a choice means, and its `delta` as in an artefact. Raises `CalibrationError`."""
     blocks = cached_blocks(profile.work, choice)
     cost = profile.work.share(blocks)
-    grows = profile.change(blocks)
-    if choice.criterion == "impact":
-        if impact is None:
-            raise CalibrationError("no impact was measured", "Measure it: headrace calibrate blocks --criterion impact")
-        grows = impact[:, [profile.work.blocks.index(block) for block in blocks]] / cost
+    if choice.criterion == "displacement" and choice.saving is not None:
+        if displacement is None or set(displacement.blocks) != set(blocks):
+            raise CalibrationError(
+                f"no displacement was measured for {choice.kind} blocks that reuse together",
+                f"Measure it: headrace calibrate blocks MODEL --criterion displacement --kind {choice.kind}",
+            )
+        return together_for_saving(blocks, profile.timesteps, displacement.values, cost, choice.saving)
+    change = profile.change(blocks)
     if choice.saving is not None:
-        return for_saving(blocks, profile.timesteps, grows, cost, choice.saving)
+        return for_saving(blocks, profile.timesteps, change, cost, choice.saving)
     delta = DEFAULT_DELTA if choice.delta is None else choice.delta
-    return from_change(blocks, profile.timesteps, grows, delta), delta
+    return from_change(blocks, profile.timesteps, change, delta), delta
 
 
 def cached_blocks(work: Work, choice: Choice) -> tuple[str, ...]:
@@ -177,8 +190,8 @@ def cached_blocks(work: Work, choice: Choice) -> tuple[str, ...]:
     return work.blocks if choice.kind == "all" else work.of_kind(choice.kind)
 
 
-def _chosen(profile: Profile, impact: Floats | None, choice: Choice) -> dict[str, Any]:
-    schedule, delta = choose(profile, impact, choice)
+def _chosen(profile: Profile, displacement: Displacement | None, choice: Choice) -> dict[str, Any]:
+    schedule, delta = choose(profile, displacement, choice)
     blocks = schedule.blocks
     cost = profile.work.share(blocks)
     saved = saving(schedule, cost)

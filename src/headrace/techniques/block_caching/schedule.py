@@ -109,6 +109,66 @@ def for_saving(
     return from_change(blocks, timesteps, steps, high), high
 
 
+def together(blocks: Sequence[str], timesteps: ArrayLike, displacement: ArrayLike, evaluations: int) -> Schedule:
+    """All blocks evaluated in the same `evaluations` rows: those that displace the latents least, squares added up.
+
+    `displacement` is [N-1, K], entry [r-1, k-1] what it costs to reuse values of row r - k in row r; no value is reused
+    for more than K rows. The rows are the shortest path through the trajectory, so no other choice of as many rows is
+    better by this measure. Raises `CalibrationError`, also where so few evaluations do not reach.
+    """
+    squares = _checked_displacement(timesteps, displacement) ** 2
+    rows, reach = len(squares) + 1, squares.shape[1]
+    if not -(-rows // (reach + 1)) <= evaluations <= rows:
+        raise CalibrationError(
+            f"{evaluations} evaluations of {rows} rows are not possible where a value is reused for at most {reach}",
+            f"Evaluate in at least {-(-rows // (reach + 1))} rows",
+        )
+    # costs[a, n]: row a is evaluated and the n rows behind it reuse.
+    costs = np.full((rows, reach + 1), np.inf)
+    for first in range(rows):
+        behind = [squares[first + k - 1, k - 1] for k in range(1, min(reach, rows - 1 - first) + 1)]
+        costs[first, : len(behind) + 1] = np.cumsum([0.0, *behind])
+    compute: Bools = np.zeros((rows, len(blocks)), dtype=np.bool_)
+    compute[_shortest_path(costs, evaluations)] = True
+    return Schedule(tuple(blocks), np.asarray(timesteps, dtype=np.float64), compute)
+
+
+def _shortest_path(costs: Floats, count: int) -> list[int]:
+    """Starts of `count` segments that cover all rows; `costs` [R, K+1] of a segment by its start and its length - 1."""
+    rows, longest = costs.shape
+    best: Floats = np.full((count + 1, rows + 1), np.inf)
+    best[0, 0] = 0.0
+    start = np.zeros((count + 1, rows + 1), dtype=np.int64)
+    for used in range(1, count + 1):
+        for end in range(1, rows + 1):
+            begins = np.arange(max(0, end - longest), end)
+            totals = best[used - 1, begins] + costs[begins, end - begins - 1]
+            start[used, end] = begins[np.argmin(totals)]
+            best[used, end] = totals.min()
+    starts = [rows]
+    for used in range(count, 0, -1):
+        starts.append(int(start[used, starts[-1]]))
+    return starts[1:]
+
+
+def together_for_saving(
+    blocks: Sequence[str], timesteps: ArrayLike, displacement: ArrayLike, cost: ArrayLike, target: float
+) -> tuple[Schedule, float]:
+    """`together` with as many evaluations as leave out at least `target` of the network's operations.
+
+    Also returns the root of the summed squares of the displacements. Raises as `for_saving` and `together` do.
+    """
+    rows = len(np.atleast_1d(timesteps))
+    share = float(_checked_cost(blocks, cost).sum())
+    check_target(target, most_saving(blocks, rows, cost))
+    evaluations = math.floor(rows * (1 - target / share) + _EXACT) if share > 0 else rows
+    schedule = together(blocks, timesteps, displacement, evaluations)
+    computes = schedule.compute[:, 0]
+    age = np.arange(rows) - np.maximum.accumulate(np.where(computes, np.arange(rows), 0))
+    squares = [np.asarray(displacement)[row - 1, age[row] - 1] ** 2 for row in np.flatnonzero(~computes)]
+    return schedule, math.sqrt(math.fsum(squares))
+
+
 def check_delta(delta: float) -> None:
     """Raises `CalibrationError` where `delta` is no threshold."""
     if not math.isfinite(delta) or delta < 0:
@@ -181,6 +241,18 @@ def _checked_change(blocks: Sequence[str], timesteps: ArrayLike, change: ArrayLi
     if not np.isfinite(steps).all() or (steps < 0).any():
         raise CalibrationError("the change of a block is negative or not finite", "Measure it again, in float32")
     return steps
+
+
+def _checked_displacement(timesteps: ArrayLike, displacement: ArrayLike) -> Floats:
+    values: Floats = np.asarray(displacement, dtype=np.float64)
+    rows = len(np.atleast_1d(timesteps))
+    if values.ndim != 2 or len(values) != rows - 1 or not 1 <= values.shape[1] < rows:
+        raise CalibrationError(
+            f"the displacement has shape {values.shape} for {rows} rows", "Give [rows - 1, rows of reuse], rows > 1"
+        )
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise CalibrationError("a displacement is negative or not finite", "Measure it again, in float32")
+    return values
 
 
 def _checked_cost(blocks: Sequence[str], cost: ArrayLike) -> Floats:
