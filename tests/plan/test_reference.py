@@ -9,7 +9,8 @@ import pytest
 
 from headrace.errors import PlanError
 from headrace.plan import Plan
-from headrace.plan.reference import run
+from headrace.plan.crossing import Change
+from headrace.plan.reference import drive, run, trajectory
 
 
 def stream(values: list[float]) -> Iterator[np.ndarray]:
@@ -57,6 +58,32 @@ def test_dtype_follows_the_sample() -> None:
     plan = Plan(timestep=[1.0], a=[0.1], b=[[0.3]])  # type: ignore[arg-type]
     for dtype in (np.float32, np.float64):
         assert run(plan, lambda x, t: x, np.ones(3, dtype), lambda: np.zeros(3)).dtype == dtype
+
+
+def test_where_the_scale_changes_latents_are_resized_from_the_row_before() -> None:
+    plan = Plan(
+        timestep=[2.0, 1.0],
+        a=[0.5, 1.0],
+        b=[[1.0], [1.0]],
+        data_p=[3.0, 0.0],
+        data_q=[4.0, 1.0],
+        clip=[[-1.0, 30.0], [-9.0, 9.0]],
+        scale=[0.5, 1.0],
+    )  # type: ignore[arg-type]
+    seen = []
+
+    def doubled(change: Change) -> np.ndarray:
+        seen.append(change)
+        return np.repeat(change.latents, 2)
+
+    rows = trajectory(plan, np.array([2.0]), lambda: np.zeros(1), doubled)
+    final = drive(rows, lambda asked: asked.sample + asked.timestep)
+    [change] = seen
+    assert (change.row, change.sample.tolist(), change.latents.tolist()) == (1, [2.0], [0.5 * 2.0 + 4.0])
+    assert change.data.tolist() == [3.0 * 2.0 + 4.0 * 4.0]
+    assert final.tolist() == [5.0 + 6.0] * 2
+    with pytest.raises(PlanError, match=r"changes its scale at row 1.*resize="):
+        drive(trajectory(plan, np.array([2.0]), lambda: np.zeros(1)), lambda asked: asked.sample)
 
 
 @pytest.mark.parametrize("columns", [{"scale": 0.5}, {"fusion": 2}, {"compute": [[True], [False]]}])
