@@ -13,6 +13,8 @@ from headrace.errors import ArtefactError
 from headrace.files import write_file
 from headrace.software import software
 
+_UNCHANGED = "Give a file that calibration wrote, unchanged"
+
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -56,24 +58,11 @@ class Artefact(BaseModel):
 
         Raises `ArtefactError`: missing, not JSON, another kind, unknown or missing keys, values out of range.
         """
-        file = Path(path).expanduser()
-        try:
-            content = file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ArtefactError(
-                f"{str(path)!r} cannot be read: {reason}", "Give a file that calibration wrote"
-            ) from None
-        return cls._parse(content, str(path))
+        return cls._parse(_read(path), str(path))
 
     @classmethod
     def _parse(cls, content: str, name: str) -> Self:
-        remedy = "Give a file that calibration wrote, unchanged"
-        try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise ArtefactError(f"{name!r} is not JSON: {error}", remedy) from None
-        kind = values.get("kind") if isinstance(values, dict) else None
+        kind = _kind(content, name)
         if kind != cls.KIND:
             found = f"a {kind!r} artefact" if isinstance(kind, str) else "no artefact"
             raise ArtefactError(f"{name!r} is {found}, not a {cls.KIND!r}", "Give a file of that kind")
@@ -85,4 +74,29 @@ class Artefact(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the whole"
             reason = first["msg"].removeprefix("Value error, ")
-            raise ArtefactError(f"{name!r}: {where}: {reason}", remedy) from None
+            raise ArtefactError(f"{name!r}: {where}: {reason}", _UNCHANGED) from None
+
+
+def kind_of(path: str | Path) -> str:
+    """What kind of artefact a file holds. Raises `ArtefactError` for one that cannot be read or holds none."""
+    kind = _kind(_read(path), str(path))
+    if not isinstance(kind, str):
+        raise ArtefactError(f"{str(path)!r} is no artefact", "Give a file that calibration or tuning wrote")
+    return kind
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtefactError(f"{str(path)!r} cannot be read: {reason}", "Give a file that calibration wrote") from None
+
+
+def _kind(content: str, name: str) -> object:
+    """The field `kind` of a JSON object; None where there is none."""
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{name!r} is not JSON: {error}", _UNCHANGED) from None
+    return values.get("kind") if isinstance(values, dict) else None

@@ -92,5 +92,9 @@ class CalibrationError(HeadraceError):
     """A calibration was asked for what it cannot give: a negative threshold, a saving out of reach, a single step."""
 
 
+class TuningError(HeadraceError):
+    """A tuning was asked for what no settings give, or its folder holds the state of another one."""
+
+
 class HeadraceWarning(UserWarning):
     """Something works, but not as well as it could; the message says what would be better."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from headrace.errors import RequestError
 if TYPE_CHECKING:
     from headrace.cli.jobs import BadLine, Job
     from headrace.engine import Engine
-    from headrace.techniques.block_caching.network import BlockCache
+    from headrace.engine.acceleration import Acceleration
 
 DTYPES = ("float32", "float16", "bfloat16")
 # Requests in the engine, in slots or waiting: enough that a slot never stays empty, few enough that memory stays flat.
@@ -59,6 +59,9 @@ def generate(
         Path | None,
         typer.Option(help="of `headrace calibrate blocks`: reuse blocks that change little", metavar="SCHEDULE.json"),
     ] = None,
+    acceleration: Annotated[
+        Path | None, typer.Option(help="of `headrace tune`: the techniques that it chose", metavar="ACCELERATION.json")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a picture on standard output")] = False,
 ) -> None:
     """Make pictures. Each is a PNG that carries its settings; a second run makes only those that are missing.
@@ -67,7 +70,8 @@ def generate(
     class_label, steps, solver, guidance_scale, height, width, seed, n, name.
 
     With --block-cache, solver and steps are by default those that the schedule was measured with, and reused values
-    are scaled and shifted where `headrace calibrate scale-shift` has been run for it.
+    are scaled and shifted where `headrace calibrate scale-shift` has been run for it. With --acceleration, they are
+    those that were tuned.
     """
     height, width = _size(size, height, width)
     options = {
@@ -76,12 +80,11 @@ def generate(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     engine = EngineOptions(model, device, dtype, slots)
-    cache = None if block_cache is None else _load_cache(block_cache)
-    if cache is not None:
-        measured: dict[str, Any] = {"steps": cache.artefact.steps, "solver": cache.artefact.solver_name}
-        given = {name: value for name, value in measured.items() if value is not None} | given
+    used = _accelerations(block_cache, acceleration)
+    for one in used.values():
+        given = {**one.defaults, **given}
     jobs, total = _jobs(given, source)
-    _run(jobs, total, engine, cache, out, as_json)
+    _run(jobs, total, engine, used, out, as_json)
 
 
 def _size(size: str | None, height: int | None, width: int | None) -> tuple[int | None, int | None]:
@@ -109,17 +112,30 @@ def _jobs(given: dict[str, Any], source: str | None) -> tuple[Iterator[Job | Bad
     return read_jobs(lines, given), total
 
 
-def _load_cache(path: Path) -> BlockCache:
-    from headrace.techniques.block_caching.network import BlockCache
+def _accelerations(block_cache: Path | None, acceleration: Path | None) -> dict[str, Acceleration]:
+    """What is asked for, at most one, under the name that pictures carry it by. Raises `RequestError`."""
+    if block_cache is not None and acceleration is not None:
+        raise RequestError(
+            "acceleration",
+            "--block-cache and --acceleration were both given",
+            "An acceleration holds its own: give one",
+        )
+    if acceleration is not None:
+        from headrace.engine.acceleration import load_acceleration
 
-    return BlockCache.load(path)
+        return {"acceleration": load_acceleration(acceleration)}
+    if block_cache is not None:
+        from headrace.tuning.acceleration import load_block_cache
+
+        return {"block_cache": load_block_cache(block_cache)}
+    return {}
 
 
 def _run(
     jobs: Iterator[Job | BadLine],
     total: int | None,
     options: EngineOptions,
-    cache: BlockCache | None,
+    used: Mapping[str, Acceleration],
     out: Path,
     as_json: bool,
 ) -> None:
@@ -135,8 +151,8 @@ def _run(
     from headrace.cli.production import Destination, Production
     from headrace.models.pipelines.fingerprint import fingerprint
 
-    engine = _engine(options, cache)
-    destination = Destination(out, fingerprint(folder), None if cache is None else cache.identity)
+    engine = _engine(options, used)
+    destination = Destination(out, fingerprint(folder), {name: one.identity for name, one in used.items()})
     ahead = _AHEAD_OF_SLOTS * options.slots
     with GenerateDisplay(total, as_json) as display:
         tally = Production(engine, destination, display, ahead).run(Lookahead(jobs, ahead))
@@ -145,14 +161,13 @@ def _run(
         raise typer.Exit(1)
 
 
-def _engine(options: EngineOptions, cache: BlockCache | None) -> Engine:
-    """An engine on the model; with a block cache, one whose rows follow its schedule."""
+def _engine(options: EngineOptions, used: Mapping[str, Acceleration]) -> Engine:
+    """An engine on the model; with an acceleration, one whose rows follow its decisions."""
     import torch
 
     from headrace.engine import Engine, EngineSettings
     from headrace.models.pipelines.loading import load
-    from headrace.techniques.block_caching.network import enable
 
     pipeline = load(options.model, device=options.device, dtype=getattr(torch, options.dtype))
-    decide = None if cache is None else enable(pipeline, cache.artefact, scale_shift=cache.scale_shift)
+    decide = next((one.attach(pipeline) for one in used.values()), None)
     return Engine(pipeline, EngineSettings(slots=options.slots), decide)

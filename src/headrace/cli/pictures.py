@@ -28,7 +28,7 @@ IDENTITY = (
     "width", "seed",
 )  # fmt: skip
 # These as well where they are set; names of pictures without them do not change.
-TECHNIQUES = ("block_cache",)
+TECHNIQUES = ("block_cache", "acceleration")
 
 
 def file_name(settings: Mapping[str, Any], name: str | None = None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +23,12 @@ class Destination:
 
     Attributes:
         weights: fingerprint of the model (`headrace.models.pipelines.fingerprint`).
-        block_cache: identity of the cache schedule that its blocks follow, where they do.
+        techniques: name -> identity of what pictures depend on besides (`headrace.cli.pictures.TECHNIQUES`).
     """
 
     folder: Path
     weights: str
-    block_cache: str | None = None
+    techniques: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -144,12 +145,8 @@ class Production:
             "seed": request.seed,
             "plan": plan.digest,
             "headrace": software(),
-            **self._techniques(),
+            **self._destination.techniques,
         }
-
-    def _techniques(self) -> dict[str, str]:
-        block_cache = self._destination.block_cache
-        return {} if block_cache is None else {"block_cache": block_cache}
 
     def _finish(self, result: Result) -> None:
         running = self._running.pop(result.number)

@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from headrace.engine.acceleration import load_acceleration
 from headrace.engine.decoding import Pixels, decode, execution_error, not_finite
 from headrace.engine.health import broken
 from headrace.engine.planner import Planner
@@ -34,13 +36,21 @@ class Engine:
     """
 
     def __init__(
-        self, pipeline: Pipeline, settings: EngineSettings | None = None, decide: Callable[[Plan], Plan] | None = None
+        self,
+        pipeline: Pipeline,
+        settings: EngineSettings | None = None,
+        decide: Callable[[Plan], Plan] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        """`decide` fills decision columns of the plans that the engine makes; what it raises, `submit` raises."""
+        """`decide` fills decision columns of the plans that the engine makes; what it raises, `submit` raises.
+
+        `defaults` are fields that a request takes over where it was made without them.
+        """
         self.pipeline = pipeline
         self.settings = settings or EngineSettings()
         self.timings = Timings(pipeline.device, self.settings.synchronize_timings)
         self._planner = Planner(pipeline, decide)
+        self._defaults = dict(defaults or {})
         self._rounds = Rounds(pipeline, self.settings, self.timings)
         self._pool = pool_of(pipeline, self.settings)
         self._waiting: OrderedDict[int, Job] = OrderedDict()
@@ -55,14 +65,29 @@ class Engine:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         slots: int = 32,
+        acceleration: str | Path | None = None,
     ) -> Engine:
-        """An engine on a local diffusers folder or an embedded model. Raises `ModelError` as `load` does."""
-        return cls(load(path_or_name, device=device, dtype=dtype), EngineSettings(slots=slots))
+        """An engine on a local diffusers folder or an embedded model.
+
+        `acceleration` is a file of `headrace tune` or `headrace calibrate blocks`: its techniques are attached, and a
+        request that names no solver or steps takes the file's. Raises `ModelError` as `load` does, `ArtefactError` for
+        a file that cannot be used or was made for another model.
+        """
+        found = None if acceleration is None else load_acceleration(acceleration)
+        pipeline = load(path_or_name, device=device, dtype=dtype)
+        if found is None:
+            return cls(pipeline, EngineSettings(slots=slots))
+        return cls(pipeline, EngineSettings(slots=slots), found.attach(pipeline), found.defaults)
 
     def plan(self, request: Request) -> Plan:
         """The plan of plain sampling that `submit` would use. Raises `RequestError` and `SolverError`."""
+        request = self._filled(request)
         self.pipeline.check(request)
         return self._planner.plan(request)
+
+    def _filled(self, request: Request) -> Request:
+        missing = {name: value for name, value in self._defaults.items() if name not in request.model_fields_set}
+        return request.model_copy(update=missing) if missing else request
 
     def submit(self, request: Request, plan: Plan | None = None) -> int:
         """Queues a request and returns its ticket. `plan` replaces the plain one.
@@ -75,6 +100,7 @@ class Engine:
         return job.number
 
     def _job(self, request: Request, plan: Plan | None = None) -> Job:
+        request = self._filled(request)
         self.pipeline.check(request)
         planned = self._planner.plan(request) if plan is None else plan
         self._planner.check(planned)
