@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -56,6 +57,17 @@ class Quality:
     frechet: float | None
 
 
+class Judged(Protocol):
+    """Pictures of a contestant, `name`, which belongs to the line `group` of the plot."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def pixels(self) -> Pixels: ...
+
+
 @dataclass
 class Contestant:
     """A peer, the line of the plot it belongs to, and its pictures so far."""
@@ -63,6 +75,11 @@ class Contestant:
     peer: Peer
     group: str
     pictures: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The peer's."""
+        return self.peer.name
 
     @property
     def pixels(self) -> Pixels:
@@ -79,21 +96,22 @@ class Comparison:
 
     def run(self, contestants: Sequence[Contestant], plans: Mapping[int, Plan], steps: int) -> dict[str, float]:
         """Seconds of each, all in turns of one batch. `plans` by number of steps; `steps` are what is wanted."""
-        self._warm_up(plans[steps])
+        self.warm_up(plans[steps])
         turns = {
-            contestant.peer.name: self._turns(contestant, plans[contestant.peer.steps(steps)])
-            for contestant in contestants
+            contestant.name: self.turns(contestant, plans[contestant.peer.steps(steps)]) for contestant in contestants
         }
         with bars() as show:
             return race(turns, self._pipeline.device.type, show)
 
-    def _turns(self, contestant: Contestant, plan: Plan) -> Iterator[float]:
+    def turns(self, contestant: Contestant, plan: Plan) -> Iterator[float]:
+        """A batch a turn; the pictures go to the contestant."""
         for number, requests in enumerate(self._batches, start=1):
             latents = self._sample(contestant.peer, plan, requests)
             contestant.pictures.append(self._pipeline.decode(latents).cpu())
             yield number / len(self._batches)
 
-    def _warm_up(self, plan: Plan) -> None:
+    def warm_up(self, plan: Plan) -> None:
+        """One batch without a cache, which nobody counts."""
         for requests in self._batches[:1]:
             self._pipeline.decode(self._sample(Uncached(), plan, requests))
 
@@ -113,9 +131,7 @@ class Comparison:
         return sample(peer, pipeline.network, plan, draw() * plan.init_noise_sigma, text, draw)
 
 
-def judge(
-    contestants: Sequence[Contestant], seconds: Mapping[str, float], reference: Reference | None
-) -> list[Quality]:
+def judge(contestants: Sequence[Judged], seconds: Mapping[str, float], reference: Reference | None) -> list[Quality]:
     """Every contestant against the first, which has no cache, and against the real pictures where there are some."""
     plain, *_ = contestants
     expected = _as_rows(plain.pixels)
@@ -132,9 +148,9 @@ def judge(
             frechet = frechet_distance(_gaussian(reference.extractor, made), gaussian)
         found.append(
             Quality(
-                contestant.peer.name,
+                contestant.name,
                 contestant.group,
-                seconds[contestant.peer.name] / seconds[plain.peer.name],
+                seconds[contestant.name] / seconds[plain.name],
                 float(psnr(made.flatten(0, 1)[None], expected.flatten(0, 1)[None])[0].clamp(max=100.0)),
                 float(np.mean([float(ssim(one, other).mean()) for one, other in _parts(made, expected)])),
                 own_recall,

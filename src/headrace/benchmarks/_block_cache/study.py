@@ -66,7 +66,7 @@ def _adjusted(pipeline: Pipeline, setting: Setting, found: Profile) -> dict[floa
 def _quality(
     pipeline: Pipeline, setting: Setting, contestants: Sequence[Contestant], options: BenchOptions
 ) -> list[Quality]:
-    reference = _reference(pipeline, options, setting.pictures)
+    reference = reference_of(pipeline, options, setting.pictures)
     if reference is None:
         captions = [PROMPTS[number % len(PROMPTS)] for number in range(setting.pictures)]
     else:
@@ -77,7 +77,8 @@ def _quality(
     return judge(contestants, comparison.run(contestants, plans, setting.steps), reference)
 
 
-def _reference(pipeline: Pipeline, options: BenchOptions, wanted: int) -> Reference | None:
+def reference_of(pipeline: Pipeline, options: BenchOptions, wanted: int) -> Reference | None:
+    """The data's pictures and so many of their captions, evenly spread; None where no data was given."""
     if options.data is None:
         return None
     height, _ = pipeline.default_size

@@ -1,0 +1,174 @@
+"""PostDiff: cheaper steps on SD 1.5's and PixArt's networks, their quality beside others', and everything together.
+
+Contestants take turns, so that a slow spell of the machine falls on all of them:
+
+1. One guided request of 20 DPM++ 2M steps on SD 1.5's U-Net and PixArt-alpha's transformer (random weights; 256 px on a
+   CPU, 512 px on a GPU; a quick run: SD 1.5 alone, 128 px, 8 steps), denoising alone: mixed resolution (s = 0.5,
+   beta = 0.5), the deep branch every second row (k = 2), cross-attention reused and guidance dropped after m = 0.75,
+   each alone and together. Paper: SD 1.5 2.93 s to 1.14 s (A5000), PixArt-alpha 1.752 s to 1.382 s (H100).
+2. On a trained model, in one run: each mechanism, all together, a grid of them at 20, 14 and 10 steps, DeepCache,
+   T-GATE, Faster Diffusion's idea and fewer steps: PSNR to plain sampling and, with `--data`, recall of the captions
+   and Frechet distance, against latency. `tuner_regret`: what a search of half of that grid loses against all of it.
+3. Requests of mixed steps and guidance scales, from prompt to pixels: diffusers one by one, the engine, and the engine
+   with block caching, mixed resolution and guidance cut-off together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from headrace.benchmarks._bare_pipelines import BarePixArt, BareStableDiffusion
+from headrace.benchmarks._block_cache.display import quality_table
+from headrace.benchmarks._block_cache.quality import Quality
+from headrace.benchmarks._block_cache.setting import Setting
+from headrace.benchmarks._block_cache.study import EXTRACTOR, calibrated, reference_of
+from headrace.benchmarks._postdiff.combination import Service, captions_of, measure_combination
+from headrace.benchmarks._postdiff.display import combination_table, plot, speed_table
+from headrace.benchmarks._postdiff.mechanisms import MECHANISMS, PLAIN, TOGETHER, mechanism
+from headrace.benchmarks._postdiff.quality import Accelerated, margins, measure_quality
+from headrace.benchmarks._postdiff.regret import regret
+from headrace.benchmarks._postdiff.speed import Speed, measure_speed
+from headrace.benchmarks.registry import BenchOptions
+from headrace.benchmarks.throughput import describe_device
+from headrace.engine.allocator import keep_freed_memory
+from headrace.files import write_file
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.loading import load
+from headrace.techniques.block_caching.artefact import Choice, choose
+from headrace.techniques.block_caching.schedule import Schedule
+from headrace.tuning.interval import Interval
+from headrace.tuning.settings import Settings
+from headrace.tuning.space import Space
+from headrace.tuning.trial import Outcome
+
+SOLVER, STEPS = "dpm++2m", 20
+PAPER_SD15, PAPER_PIXART = 2.93 / 1.14, 1.752 / 1.382
+SETTING, QUICK_SETTING = Setting(SOLVER, STEPS, 256), Setting(SOLVER, STEPS, 8)
+SERVED, QUICK_SERVED = 96, 6
+BLOCK_SAVING = 0.27
+GRID: dict[str, tuple[Any, ...]] = {
+    "steps": (20, 14, 10), "guidance_share": (1.0, 0.75), "low_share": (0.0, 0.5), "deep_interval": (1, 2),
+}  # fmt: skip
+QUICK_GRID: dict[str, tuple[Any, ...]] = {"steps": (20,), "low_share": (0.0, 0.5), "deep_interval": (1, 2)}
+
+
+def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
+    """Runs the three parts. Raises `ModelError` for a model that cannot be loaded, `DataError` for the data."""
+    speeds = []
+    for speed in _speeds(options):
+        speeds.append(speed)
+        console.print(speed_table(speed, describe_device(options.device)))
+    pipeline = load(options.model, device=options.device)
+    setting = QUICK_SETTING if options.quick else SETTING
+    ours = _ours(options.quick)
+    qualities = measure_quality(pipeline, setting, list(ours.values()), options)
+    console.print(quality_table(qualities, SOLVER, STEPS, EXTRACTOR))
+    lost = regret(_outcomes(ours, qualities), Space(Settings.parse({"solver": SOLVER}), _grid(options.quick)))
+    services = _serve(pipeline, options)
+    console.print(combination_table(services))
+    figures = _figures(speeds, qualities, services) | {
+        "tuner_regret": round(lost, 4), "device": describe_device(options.device),
+        "threads": torch.get_num_threads(), "model": pipeline.name, "pictures": setting.pictures,
+        "margins": margins(qualities, {one.name for one in ours.values()}),
+    }  # fmt: skip
+    if options.out is not None:
+        _write(options.out, figures, qualities)
+    return figures
+
+
+def _speeds(options: BenchOptions) -> Iterator[Speed]:
+    on_gpu = options.device.startswith("cuda")
+    if not on_gpu:
+        keep_freed_memory()  # as an engine does
+    pixels, steps = (128, 8) if options.quick else (512 if on_gpu else 256, STEPS)
+    stable_diffusion = BareStableDiffusion(options.device)
+    stable_diffusion.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    yield measure_speed(stable_diffusion, pixels, steps, PAPER_SD15)
+    del stable_diffusion
+    if not options.quick:
+        yield measure_speed(BarePixArt(options.device), pixels, steps, PAPER_PIXART)
+
+
+def _grid(quick: bool) -> dict[str, tuple[Any, ...]]:
+    return QUICK_GRID if quick else GRID
+
+
+def _ours(quick: bool) -> dict[str, Accelerated]:
+    """By identity: the mechanisms alone and together, then what else is in the grid; plain settings too."""
+    found: dict[str, Accelerated] = {}
+    for name in MECHANISMS:
+        settings = mechanism(name, SOLVER, STEPS)
+        group = "PostDiff" if name == TOGETHER else "PostDiff, each alone"
+        found[settings.identity] = Accelerated("engine, plain" if name == PLAIN else name, group, settings)
+    grid = _grid(quick)
+    for values in product(*grid.values()):
+        settings = Settings.parse({"solver": SOLVER, **dict(zip(grid, values, strict=True))}).canonical
+        found.setdefault(settings.identity, Accelerated(settings.label, "tuned grid", settings))
+    return found
+
+
+def _outcomes(ours: Mapping[str, Accelerated], qualities: Sequence[Quality]) -> dict[Settings, Outcome]:
+    """Recall, or PSNR where there is no data, as a tuner would find it."""
+    by_name = {one.name: one for one in qualities}
+    found = {}
+    for one in ours.values():
+        quality = by_name[one.name]
+        worth = quality.psnr if quality.recall is None else quality.recall
+        found[one.settings] = Outcome(cost=Interval.exact(quality.latency), quality=Interval.exact(worth))
+    return found
+
+
+def _serve(pipeline: Pipeline, options: BenchOptions) -> list[Service]:
+    count = QUICK_SERVED if options.quick else SERVED
+    reference = reference_of(pipeline, options, count)
+    setting = Setting(SOLVER, STEPS, count)
+    found, displacement = calibrated(pipeline, setting, quick=True)
+    schedule, _ = choose(found, displacement, Choice("all", saving=BLOCK_SAVING, criterion="displacement"))
+    return measure_combination(
+        pipeline, options.model, captions_of(reference, count), _combinations(schedule, options.quick), reference
+    )
+
+
+def _combinations(schedule: Schedule, quick: bool) -> dict[str, tuple[Settings, Schedule | None]]:
+    """Names say what is on besides continuous batching."""
+    caching = {"block_saving": BLOCK_SAVING, "block_kind": "all", "block_criterion": "displacement"}
+    resolution, guidance = {"low_share": 0.5, "low_scale": 0.5}, {"guidance_share": 0.75}
+    all_three = {**caching, **resolution, **guidance}
+    wanted = {"+ block caching, mixed resolution, guidance cut-off": all_three}
+    if not quick:
+        wanted = {
+            "+ block caching": caching,
+            "+ block caching, guidance cut-off": {**caching, **guidance},
+            "+ block caching, mixed resolution": {**caching, **resolution},
+            **wanted,
+            "+ PostDiff": MECHANISMS[TOGETHER],
+        }
+    return {
+        name: (Settings.parse({"solver": SOLVER, **values}), schedule if "block_saving" in values else None)
+        for name, values in wanted.items()
+    }
+
+
+def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], services: Sequence[Service]) -> dict[str, Any]:
+    first = speeds[0]
+    return {
+        "speedup": round(first.speedup, 4),
+        "speedup_parts": {name: round(value, 4) for name, value in first.speedups.items()},
+        "speedup_pixart": round(speeds[1].speedup, 4) if len(speeds) > 1 else None,
+        "quality": {one.name: vars(one) for one in qualities},
+        "combination": [vars(one) for one in services],
+        "speed": [{**vars(one), "speedups": one.speedups} for one in speeds],
+    }
+
+
+def _write(out: Path, figures: Mapping[str, Any], qualities: Sequence[Quality]) -> None:
+    text = json.dumps(figures, indent=2) + "\n"
+    write_file(out / "postdiff.json", lambda path: path.write_text(text, encoding="utf-8"))
+    plot(qualities, out / "postdiff.png")
