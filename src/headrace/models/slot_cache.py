@@ -6,7 +6,10 @@ import torch
 
 
 class SlotCache:
-    """The last kept value of each (block, guidance branch) of one request. It goes when the request goes."""
+    """The last kept value of each (block, guidance branch) of one request. It goes when the request goes.
+
+    A value that both guidance branches reuse stands at branch 0.
+    """
 
     def __init__(self) -> None:
         self.values: dict[tuple[int, int], torch.Tensor] = {}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from headrace.engine import Engine
 from headrace.errors import ModelError, PlanError
 from headrace.models.blocks import find_blocks
+from headrace.models.nesting import skipped
 from headrace.models.pipelines.loading import load
+from headrace.models.row_cache import attached
 from headrace.request import Request
-from headrace.techniques.postdiff.network import default_branch, enable
+from headrace.techniques.postdiff.network import default_branch, enable, fill
+from headrace.techniques.postdiff.schedule import mixed_resolution
 
 FAMILIES = ["sd1", "sdxl", "pixart", "dit", "ddpm-classes"]
 
@@ -76,6 +80,34 @@ def test_guidance_that_is_dropped_reuses_the_conditional_value(tiny_model):
     assert picture(Engine(pipeline, decide=decide), request("sd1", guidance_scale=5.0)).error is None
 
 
+def test_it_joins_mixed_resolution_and_another_techniques_decisions(tiny_model):
+    """Blocks of all kinds in one cache: residual blocks decided before, and latents that change their size."""
+    pipeline = load(tiny_model("sd1"))
+    network = pipeline.network
+    residual = find_blocks(network, "transformer")
+    blocks = (*residual, default_branch(network), *find_blocks(network, "cross_attention"))
+
+    def decide(plan):
+        plan = mixed_resolution(plan, 0.5, 0.5)
+        others = np.ones((len(plan), len(residual)), bool)
+        others[[1, 2, 7, 8]] = False
+        return fill(plan.with_columns(compute=others), cache)
+
+    with attached(pipeline, blocks, {"cross_attention": "conditional"}) as cache:
+        engine = Engine(pipeline, decide=decide)
+        asked = [request("sd1", steps=12, guidance_scale=5.0, seed=seed) for seed in range(2)]
+        plan = engine.plan(asked[0])
+        assert plan.compute[:, len(residual)].tolist() == [True, False] * 6
+        assert plan.compute[6].all()  # at full size from here on
+        # The last cross-attention lies in no branch, but in a transformer that reuses in rows 7 and 8: it is evaluated
+        # until row 9, as it was not in the two before.
+        assert np.flatnonzero(skipped(plan.compute, cache.inside)[:, -1]).tolist() == [10, 11]
+        together = engine.generate(asked)
+        for one, result in zip(asked, together, strict=True):
+            alone = picture(Engine(pipeline, decide=decide), one)
+            assert np.abs(result.pixels.astype(int) - alone.pixels.astype(int)).max() <= 1
+
+
 def test_values_of_the_unconditional_branch_are_refused_without_guidance(tiny_model):
     pipeline = load(tiny_model("sd1"))
     engine = Engine(pipeline, decide=enable(pipeline, 2, 0.5, source="unconditional"))
@@ -96,6 +128,8 @@ def test_what_cannot_be_cached_is_refused_before_anything_is_changed(tiny_model)
         enable(pipeline, 1, 1.0)
     with pytest.raises(ModelError, match="source"):
         enable(pipeline, source="both")
+    with pytest.raises(ModelError, match="Linear has no deep branch"):
+        default_branch(torch.nn.Linear(1, 1))
     assert pipeline.row_cache is None
     enable(pipeline, 1, 0.5)
     with pytest.raises(ModelError, match="already"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 
 from headrace.errors import ModelError
@@ -50,13 +52,22 @@ def enable(
             f"{pipeline.name} to reuse",
             "Ask for an interval of 2 or more, or, of a model with cross-attention, for a share below 1",
         )
-    cache = pipeline.row_cache = RowCache(pipeline.network, blocks, dtype, {"cross_attention": source})
+    pipeline.row_cache = RowCache(pipeline.network, blocks, dtype, {"cross_attention": source})
+    return partial(fill, cache=pipeline.row_cache, interval=interval, share=share)
 
-    def decide(plan: Plan) -> Plan:
-        filled = module_caching(plan, cache.blocks, interval, share)
-        return filled.with_columns(compute=consistent(filled.compute, cache.inside))
 
-    return decide
+def fill(plan: Plan, cache: RowCache, interval: int = INTERVAL, share: float = SHARE) -> Plan:
+    """`module_caching` for a cache that may hold other blocks too, made consistent where blocks lie inside others.
+
+    The plan decides on no block yet, on all of the cache's, or, as block caching leaves it, on those that come first in
+    the cache; then the others are added. Raises as `module_caching` does.
+    """
+    missing = len(cache.blocks) - plan.blocks
+    if plan.blocks and missing > 0:
+        added = np.ones((len(plan), missing), np.bool_)
+        plan = plan.with_columns(compute=np.concatenate([plan.compute, added], axis=1))
+    filled = module_caching(plan, cache.blocks, interval, share)
+    return filled.with_columns(compute=consistent(filled.compute, cache.inside))
 
 
 def deep_blocks(network: torch.nn.Module, branch: str | None = None) -> tuple[str]:
