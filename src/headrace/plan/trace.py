@@ -5,24 +5,23 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from headrace.errors import NotLinearError, PlanError, SolverError
 from headrace.plan.path import same_path, true_levels
 from headrace.plan.plan import Plan
-from headrace.plan.trace_check import MAX_ROWS, SCHEDULE_ARGUMENTS, check, check_step_options
+from headrace.plan.trace_check import check, check_step_options
 from headrace.plan.trace_fit import Fit, Register, fit
 from headrace.plan.trace_level import data_prediction, levels
 from headrace.plan.trace_record import Recording, record
+from headrace.plan.trace_solver import TracedSolver, canonical_config, solver_of
 
 _CACHED_PLANS = 256
 _NOISE_ALGORITHMS = ("dpmsolver", "sde-dpmsolver", "deis", "noise_prediction")  # convert_model_output gives the noise
@@ -74,7 +73,7 @@ def trace(
     options = dict(step_options or {})
     check_step_options(scheduler, options)
     shift = getattr(scheduler, "shift", None) if hasattr(scheduler, "set_shift") else None
-    return _traced(_Solver(scheduler, shift, steps, set_timesteps_kwargs, options))
+    return _traced(TracedSolver(scheduler, shift, steps, set_timesteps_kwargs, options))
 
 
 def restarted(plan: Plan, row: int) -> Plan:
@@ -91,7 +90,7 @@ def restarted(plan: Plan, row: int) -> Plan:
         raise PlanError(
             f"row {row} is not in a plan of {len(plan)} rows", f"Restart at a row from 0 to {len(plan) - 1}"
         )
-    solver = _solver_of(plan)
+    solver = solver_of(plan)
     remedy = "Begin one row later, where the solver evaluates a step in parts, or use dpm++2m, unipc, euler or ddim"
     try:
         whole = _joined(plan, _traced(solver, row), row)
@@ -105,55 +104,6 @@ def restarted(plan: Plan, row: int) -> Plan:
             remedy,
         )
     return whole
-
-
-@dataclass(frozen=True)
-class _Solver:
-    """A scheduler of which the configuration alone is read, and what it is traced with beside it."""
-
-    scheduler: Any
-    shift: float | None
-    steps: int | None
-    schedule: Mapping[str, Any]
-    options: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return type(self.scheduler).__name__
-
-    @property
-    def cacheable(self) -> bool:
-        """A function (SA's tau_func) has no value that a key or a plan could hold."""
-        return not any(callable(value) for value in self.scheduler.config.values())
-
-    @property
-    def arguments(self) -> str:
-        if not self.cacheable:
-            return "{}"
-        return _canonical({"set_timesteps": dict(self.schedule), "step": dict(self.options), "shift": self.shift})
-
-    def fresh(self) -> Any:
-        """A new scheduler with its timesteps set."""
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
-        if self.shift is not None and self.shift != scheduler.shift:
-            scheduler.set_shift(self.shift)
-        _set_timesteps(scheduler, self.steps, self.schedule)
-        return scheduler
-
-
-def _solver_of(plan: Plan) -> _Solver:
-    """What a traced plan was traced from."""
-    import diffusers
-
-    arguments = json.loads(plan.arguments)
-    scheduler_class = getattr(diffusers, plan.solver, None) if arguments else None
-    if scheduler_class is None:
-        raise SolverError(
-            f"the plan of {plan.solver or 'no solver'} does not say how it was traced, so it cannot be traced anew",
-            "Use a plan that headrace.plan.trace made of a scheduler of diffusers, without functions as options",
-        )
-    scheduler = scheduler_class.from_config(json.loads(plan.config))
-    return _Solver(scheduler, arguments["shift"], plan.steps, arguments["set_timesteps"], arguments["step"])
 
 
 def _joined(plan: Plan, tail: Plan, row: int) -> Plan:
@@ -171,7 +121,7 @@ def _joined(plan: Plan, tail: Plan, row: int) -> Plan:
     return replace(plan, **columns, register=tail.register if same else "mixed")
 
 
-def _traced(solver: _Solver, begin: int = 0) -> Plan:
+def _traced(solver: TracedSolver, begin: int = 0) -> Plan:
     """The plan's rows from `begin` on, cached by configuration."""
     config = canonical_config(solver.scheduler)
     key = (type(solver.scheduler), config, solver.steps, solver.arguments, begin)
@@ -189,18 +139,13 @@ def _traced(solver: _Solver, begin: int = 0) -> Plan:
     return plan
 
 
-def canonical_config(scheduler: Any) -> str:
-    """The scheduler's configuration as JSON with sorted keys, private entries left out."""
-    return _canonical({name: value for name, value in dict(scheduler.config).items() if not name.startswith("_")})
-
-
 def clear_cache() -> None:
     """Forget every traced plan."""
     with _cache_lock:
         _cache.clear()
 
 
-def _compile(solver: _Solver, config: str, begin: int) -> Plan:
+def _compile(solver: TracedSolver, config: str, begin: int) -> Plan:
     try:
         with np.errstate(all="ignore"):
             fresh = solver.fresh()
@@ -218,21 +163,7 @@ def _compile(solver: _Solver, config: str, begin: int) -> Plan:
     return _plan(recording, found, level, solver, config)
 
 
-def _set_timesteps(scheduler: Any, steps: int | None, schedule: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(scheduler.set_timesteps).parameters
-    arguments = dict(schedule)
-    if not any(arguments.get(name) is not None for name in SCHEDULE_ARGUMENTS):
-        arguments["num_inference_steps"] = steps
-    if "device" in parameters:
-        arguments["device"] = "cpu"
-    scheduler.set_timesteps(**arguments)
-    if len(scheduler.timesteps) > MAX_ROWS:
-        raise ValueError(f"{len(scheduler.timesteps)} rows are more than {MAX_ROWS}")
-    if len(scheduler.timesteps) == 0:
-        raise ValueError("no timesteps come out")
-
-
-def _plan(recording: Recording, found: Fit, level: np.ndarray, solver: _Solver, config: str) -> Plan:
+def _plan(recording: Recording, found: Fit, level: np.ndarray, solver: TracedSolver, config: str) -> Plan:
     register = found.register
     name = _register_name(register, config)
     data_p, data_q = data_prediction(recording, register, name, level, config)
@@ -279,24 +210,10 @@ def _suspects(config: str) -> str:
     return f", with {', '.join(named)}" if named else ""
 
 
-def _describe(solver: _Solver) -> str:
+def _describe(solver: TracedSolver) -> str:
     given = {**solver.schedule, **solver.options}
     return ", ".join(f"{name}={str(value)[:60]}" for name, value in given.items()) or "its configuration"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _canonical(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True, default=_as_json)
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, torch.dtype | torch.device | type) or callable(value):
-        return str(getattr(value, "__qualname__", value))
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise SolverError(f"{type(value).__name__} is not an option that a plan can record", "Use numbers, text and lists")
