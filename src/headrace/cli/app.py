@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli import bench, calibrate, calibrate_scale_shift, compare, demo, evaluate, generate, models, plan, train
+from headrace.cli import (
+    bench,
+    calibrate,
+    calibrate_scale_shift,
+    compare,
+    demo,
+    evaluate,
+    generate,
+    models,
+    plan,
+    study,
+    train,
+    tune,
+)
 
 app = typer.Typer(
     name="headrace",
@@ -25,4 +38,6 @@ calibrate.app.command("scale-shift", epilog=calibrate_scale_shift.EPILOG)(calibr
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.add_typer(study.app, name="study")
+app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

@@ -14,6 +14,10 @@ class LowResolutionTable(Table):
 
     Items whose noise level lies in the first `share` of denoising are learnt at `scale` of the size, all others at the
     full size. A share of 0 and a scale of 1 change nothing.
+
+    What is made small decides what sampling meets at the change of size, where latents are enlarged. Of the embedded
+    model at half size, averaged latents come back with a relative error of 0.62 to 0.64 by the way of enlarging, and
+    encodings of half-size pictures with 0.87 to 0.96: the encoder does not commute with resizing.
     """
 
     share: float = Field(ge=0, le=1, description="of denoising, from its noisy end, that is learnt at low size")
