@@ -16,11 +16,13 @@ from headrace.plan.plan import Plan
 class Crossing(IntEnum):
     """How latents come to a row of another size; the values of the column `crossing`.
 
-    All but `LATENTS` resize the data prediction of the row before, x0, and noise it again to the row's level.
+    All but `LATENTS` resize the data prediction of the row before, x0, and noise it again to the row's level. Fresh
+    noise forgets what a network gets wrong at a size that it was not trained at: on the embedded model it keeps the
+    most of the captions' recall. The first noise keeps nearest to the picture that full size throughout would give.
     """
 
-    KEPT_NOISE = 0  # with the noise of the row before, and fresh noise in what the smaller size did not hold
-    FRESH_NOISE = 1  # with fresh noise
+    FRESH_NOISE = 0  # with fresh noise from the request's random stream
+    KEPT_NOISE = 1  # with the noise of the row before, and fresh noise in what the smaller size did not hold
     FIRST_NOISE = 2  # as KEPT_NOISE, with the request's first noise in place of fresh
     LATENTS = 3  # the noisy latents are resized, and fresh noise makes up for the deviation that they lose
 

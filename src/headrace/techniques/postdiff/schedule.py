@@ -23,7 +23,7 @@ _LATEST = 2  # rows later that a solver may begin anew: the longest step has thr
 
 
 def mixed_resolution(
-    plan: Plan, share: float = SHARE, scale: float = SCALE, crossing: Crossing = Crossing.KEPT_NOISE
+    plan: Plan, share: float = SHARE, scale: float = SCALE, crossing: Crossing = Crossing.FRESH_NOISE
 ) -> Plan:
     """`plan` with its first round(share * rows) rows at `scale` of the final size and the others at full size.
 
