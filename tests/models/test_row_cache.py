@@ -227,6 +227,7 @@ def test_rows_that_reuse_a_branch_evaluate_nothing_of_it(name):
         count = lambda module, given, evaluated=evaluated: evaluated.append(len(given[0]))  # noqa: E731
         hooks = [network.get_submodule(part).register_forward_pre_hook(count) for part in modules_of(network, path)]
         cache, caches = RowCache(network, [path]), [SlotCache() for _ in range(COUNT)]
+        assert path in find_blocks(network, "branch")  # as before
         given = inputs_of(network, shape, COUNT)
         for computing in (range(COUNT), (1, 4), (), (0,)):
             evaluated.clear()

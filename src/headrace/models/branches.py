@@ -16,15 +16,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import torch
+from diffusers.models.attention import BasicTransformerBlock
 
 from headrace.errors import ModelError
+from headrace.models.wrapper import unwrapped
 
 _PATH = re.compile(r"branch\.(?P<first>\d+)\.(?P<second>\d+)")
 # Levels whose `forward` calls layer after layer and returns what the wrappers of a branch can stand in for.
-_LEVELS = frozenset(
-    f"{kind}{way}Block2D" for kind in ("", "Attn", "CrossAttn") for way in ("Down", "Up")
-)  # fmt: skip
+_LEVELS = frozenset(f"{kind}{way}Block2D" for kind in ("", "Attn", "CrossAttn") for way in ("Down", "Up"))
 
 
 def is_branch(path: str) -> bool:
@@ -74,7 +73,8 @@ def modules_of(network: Any, path: str) -> tuple[str, ...]:
 
 def is_additive(network: Any) -> bool:
     """Whether this is a transformer, of whose branch it is reused what it added, not what it handed on."""
-    return hasattr(network, "transformer_blocks") and not hasattr(network, "down_blocks")
+    blocks = getattr(network, "transformer_blocks", ())
+    return len(blocks) > 0 and all(isinstance(unwrapped(block), BasicTransformerBlock) for block in blocks)
 
 
 def _is_unet(network: Any) -> bool:
@@ -83,13 +83,9 @@ def _is_unet(network: Any) -> bool:
     downs, ups = list(network.down_blocks), list(network.up_blocks)[::-1]
     return (
         len(downs) == len(ups)
-        and all(_class_name(block) in _LEVELS for block in (*downs, *ups))
+        and all(type(unwrapped(block)).__name__ in _LEVELS for block in (*downs, *ups))
         and all(len(up.resnets) == len(down.resnets) + 1 for down, up in zip(downs, ups, strict=True))
     )
-
-
-def _class_name(module: torch.nn.Module) -> str:
-    return type(module).__name__
 
 
 def _below(network: Any, level: int, layer: int) -> tuple[str, ...]:

@@ -28,6 +28,13 @@ class Wrapper(torch.nn.Module):
             return getattr(super().__getattr__("block"), name)
 
 
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module itself, whatever stands in its place."""
+    while isinstance(module, Wrapper):
+        module = module.block
+    return module
+
+
 def tensor_of(returned: Any) -> torch.Tensor:
     """The hidden state that a module returned, alone or in a tuple."""
     return returned[0] if isinstance(returned, tuple) else returned
