@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from headrace.benchmarks._contestants import race
 from headrace.benchmarks._progress import bars
 from headrace.engine import Engine, EngineSettings
+from headrace.files import write_file
 from headrace.models.macs import count_macs
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan import Plan
@@ -35,14 +37,17 @@ class Contestant:
         settings: what is run.
         macs: operations of one picture: every network evaluation that its plan makes, and the decoder.
         seconds: of all pictures, in batches.
-        pictures: [N, H, W, C] in the order of the requests.
+        count: pictures so far.
+        files: of their batches, uint8 [n, H, W, 3] each, in the order of the requests: not kept in memory, which many
+            settings of a large model would fill.
     """
 
     family: str
     settings: Settings
     macs: int = 0
     seconds: float = 0.0
-    batches: list[Pixels] = field(default_factory=list)
+    count: int = 0
+    files: list[Path] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -51,20 +56,32 @@ class Contestant:
 
     @property
     def pictures(self) -> Pixels:
-        """All that were made."""
-        return np.concatenate(self.batches)
+        """All that were made, read again: [N, H, W, 3]."""
+        return np.concatenate([np.load(file) for file in self.files])
 
     @property
     def seconds_a_picture(self) -> float:
         """Mean over the batches."""
-        return self.seconds / sum(len(batch) for batch in self.batches)
+        return self.seconds / self.count
+
+    def keep(self, pictures: Pixels, folder: Path) -> None:
+        """Take in a batch, whose file goes into `folder`. Raises `OutputError`."""
+        file = folder / f"{self.family}-{self.settings.steps}-{len(self.files)}.npy"
+        write_file(file, lambda path: np.save(path, pictures))
+        self.files.append(file)
+        self.count += len(pictures)
 
 
 class Measurement:
-    """The same requests (conditioning, seed, size) for every contestant, `batch` of them at a time."""
+    """The same requests (conditioning, seed, size) for every contestant, `batch` of them at a time.
 
-    def __init__(self, pipeline: Pipeline, requests: Sequence[Request], attach: Attach, batch: int) -> None:
-        self._pipeline, self._requests, self._attach = pipeline, requests, attach
+    `folder` is where pictures are put while it lasts.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, requests: Sequence[Request], attach: Attach, batch: int, folder: Path
+    ) -> None:
+        self._pipeline, self._requests, self._attach, self._folder = pipeline, requests, attach, folder
         self._settings = EngineSettings(slots=batch, max_rows=2 * batch)
         self._batches = [requests[start : start + batch] for start in range(0, len(requests), batch)]
 
@@ -101,7 +118,7 @@ class Measurement:
                 if self._pipeline.device.type == "cuda":
                     torch.cuda.synchronize(self._pipeline.device)
                 contestant.seconds += time.perf_counter() - start
-            contestant.batches.append(pictures)
+            contestant.keep(pictures, self._folder)
             yield number / len(self._batches)
 
     def _engine(self, decide: Decide) -> Engine:

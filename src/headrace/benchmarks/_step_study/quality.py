@@ -59,7 +59,7 @@ class Judge:
     """
 
     def __init__(self, reference: Pixels, truth: Truth | None) -> None:
-        self._reference, self._truth = reference.astype(np.float64), truth
+        self._reference, self._truth = reference, truth
         count = len(reference)
         drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
         self._weights: Floats = drawn / count
@@ -71,7 +71,8 @@ class Judge:
 
     def scores(self, made: Pixels) -> Scores:
         """Of one set, uint8 [N, H, W, 3]."""
-        squared = np.square(made.astype(np.float64) - self._reference).mean(axis=(1, 2, 3))
+        pairs = zip(made, self._reference, strict=True)
+        squared = np.array([np.square(one.astype(np.float64) - other).mean() for one, other in pairs])
         kinds: list[tuple[Measure, Floats, Callable[[Floats], Floats]]] = [(PSNR, squared, _decibels)]
         figures: dict[str, float] = {}
         if self._truth is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from headrace.benchmarks._step_study.curve import Curve
@@ -88,14 +90,20 @@ def run_study(
             "Give at least two of each",
         )
     found = _field(pipeline, requests[0], question, attach)
-    Measurement(pipeline, requests, attach, question.batch).run(found.contestants)
-    most = max((one for one in found.contestants if one.family == PLAIN.name), key=lambda one: one.settings.steps)
-    judge = Judge(most.pictures, truth)
+    with tempfile.TemporaryDirectory(prefix="headrace-study-") as folder:
+        Measurement(pipeline, requests, attach, question.batch, Path(folder)).run(found.contestants)
+        points, measures = _judged(found.contestants, truth)
+    return Study(points, measures, answers(points, measures), tuple(found.notes))
+
+
+def _judged(contestants: Sequence[Contestant], truth: Truth | None) -> tuple[tuple[Point, ...], tuple[Measure, ...]]:
+    plain = [one for one in contestants if one.family == PLAIN.name]
+    judge = Judge(max(plain, key=lambda one: one.settings.steps).pictures, truth)
     points = tuple(
         Point(one.family, one.settings, one.macs, one.seconds_a_picture, judge.scores(one.pictures))
-        for one in found.contestants
+        for one in contestants
     )
-    return Study(points, judge.measures, answers(points, judge.measures), tuple(found.notes))
+    return points, judge.measures
 
 
 def _field(pipeline: Pipeline, request: Request, question: Question, attach: Attach) -> _Field:
