@@ -48,9 +48,9 @@ def crossed(plan: Plan, change: Change, shape: LatentShape, draw: Draw, first: D
 
 
 def resized(image: torch.Tensor, shape: LatentShape) -> torch.Tensor:
-    """[..., C, H, W] to [..., C, h, w], bicubic with antialiasing."""
+    """[..., C, H, W] to [..., C, h, w], bilinear with antialiasing (bicubic: 1 dB further from the plain picture)."""
     planes = image.reshape(-1, 1, *image.shape[-2:])
-    result = torch.nn.functional.interpolate(planes, size=shape[1:], mode="bicubic", antialias=True)
+    result = torch.nn.functional.interpolate(planes, size=shape[1:], mode="bilinear", antialias=True)
     return result.reshape(*image.shape[:-2], *shape[1:])
 
 
