@@ -131,6 +131,7 @@ def _subject(
         for number, text in enumerate(prompts.texts)
     ]
     for one in requests:
+        Request.parse({"prompt": one.prompt})
         pipeline.check(one)
     baseline = Settings(solver=options.solver, steps=options.steps)
     return Subject(pipeline, baseline, requests, judge, options.engine.slots, extractor, reference)

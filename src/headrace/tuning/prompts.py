@@ -62,9 +62,8 @@ def read_prompts(path: Path, size: int, count: int, exclude: Sequence[str] = (),
     generator = np.random.default_rng(seed)
     if path.is_file() and path.suffix != ".parquet":
         return _chosen(_lines(path), None, count, generator)
-    names = set(pq.read_schema(path).names) if path.is_file() else set(_IMAGES)
-    if not names & set(_IMAGES):
-        captions = [text for text in _captions(path) if not any(word in text for word in exclude)]
+    if path.is_file() and not set(names := _columns(path)) & set(_IMAGES):
+        captions = [text for text in _captions(path, names) if not any(word in text for word in exclude)]
         return _chosen(captions, None, count, generator)
     data = load_images(DataTable.model_validate({"path": str(path), "exclude": tuple(exclude), "size": size}))
     return _chosen(data.captions, data.images.permute(0, 2, 3, 1).contiguous().numpy(), count, generator)
@@ -94,15 +93,20 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{str(path)!r} cannot be read: {error}", "Give a text file with a prompt a line") from None
 
 
-def _captions(path: Path) -> list[str]:
+def _columns(path: Path) -> list[str]:
     try:
-        schema = pq.read_schema(path)
-        name = next((name for name in _CAPTIONS if name in schema.names), None)
-        if name is None:
-            raise DataError(
-                f"{str(path)!r} has no column of captions; it has: {', '.join(schema.names)}",
-                f"Name it {_CAPTIONS[0]!r}",
-            )
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error}", "Restore it") from None
+
+
+def _captions(path: Path, names: Sequence[str]) -> list[str]:
+    name = next((name for name in _CAPTIONS if name in names), None)
+    if name is None:
+        raise DataError(
+            f"{str(path)!r} has no column of captions; it has: {', '.join(names)}", f"Name it {_CAPTIONS[0]!r}"
+        )
+    try:
         return [str(text) for text in pq.read_table(path, columns=[name])[name].to_pylist() if text]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{str(path)!r} cannot be read: {error}", "Restore it") from None
