@@ -40,3 +40,8 @@ def test_what_nothing_grants_says_the_best_there_is():
         Wish(target_speedup=5).choose(TRIALS)
     with pytest.raises(TuningError, match=r"a quality of at least 0\.95: at most 0\.900, 1\.00 times as fast"):
         Wish(min_quality=0.95).choose(TRIALS)
+
+
+def test_of_equal_qualities_the_fastest_is_chosen():
+    equal = [trial(10, 0.5, 0.8), trial(8, 0.4, 0.8), trial(9, 0.45, 0.8)]
+    assert Wish(target_speedup=2).choose(equal).settings.steps == 8

@@ -100,9 +100,8 @@ def search(
     """The trials of the last rung that came to something; `best` of them are the answer.
 
     `start` are candidates for sure, and the space's baseline is one of every rung; a part of a rung's places goes to
-    what comes nearest to `wish`. What `state` holds is not measured
-    again, so the same call goes on where an earlier one stopped: with equal outcomes, equal decisions follow. Raises
-    `TuningError` where no candidate can be measured.
+    what comes nearest to `wish`. What `state` holds is not measured again, so the same call goes on where an earlier
+    one stopped: with equal outcomes, equal decisions follow. Raises `TuningError` where no candidate can be measured.
     """
     kept_trials = SearchState(None, {}) if state is None else state
     prefer = None if wish is None else wish.preference
@@ -111,8 +110,9 @@ def search(
     trials = run.explore(start, candidates, pictures)
     for rung, (candidates, pictures) in enumerate(further, start=1):
         points = [trial.found.point for trial in trials]
-        kept = [trials[place].settings for place in survivors(points, candidates, prefer)]
-        trials = run.measure([space.baseline, *kept][:candidates], pictures, rung) or trials
+        kept = {space.baseline.identity: space.baseline}
+        _include(kept, (trials[place].settings for place in survivors(points, candidates, prefer)), candidates)
+        trials = run.measure(list(kept.values()), pictures, rung) or trials
     return trials
 
 
@@ -158,8 +158,7 @@ class _Run:
 
     def measure(self, candidates: Sequence[Settings], pictures: int, rung: int) -> list[Trial]:
         """The trials of distinct candidates that came to something."""
-        unique = {one.identity: one for one in candidates}
-        trials = [self._trial(settings, pictures, rung) for settings in unique.values()]
+        trials = [self._trial(settings, pictures, rung) for settings in candidates]
         return [trial for trial in trials if trial.outcome is not None]
 
     def _trial(self, settings: Settings, pictures: int, rung: int) -> Trial:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import ModelError, PlanError, SolverError
+from headrace.errors import ModelError, PlanError, SolverError, TuningError
 from headrace.evaluation.machine import describe_machine
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.base import Pipeline
@@ -84,7 +84,7 @@ class Tuning:
             "metric": subject.judge.metric,
             "prompts": prompts,
             "batch": str(subject.batch),
-            "device": str(subject.pipeline.device),
+            "device": f"{subject.pipeline.device}, {subject.pipeline.dtype}",
             "seed": str(self._seed),
         }
 
@@ -92,11 +92,14 @@ class Tuning:
         """The front. Raises `TuningError` where no settings can be measured."""
         start = start_of(self.space)
         trials = search(self.space, self._trial, self._budget, self.state, start, self._wish, self._seed, watcher)
-        plain = next(trial.found for trial in trials if trial.settings.identity == self.space.baseline.identity)
+        plain = self.state.get(self.space.baseline, self._budget.most)
+        if plain is None or plain.outcome is None:
+            fault = "it was not measured" if plain is None else plain.fault
+            raise TuningError(f"plain sampling has no outcome to compare with: {fault}", "Mend that, and run again")
         front = best(trials)
         whole = self._measure.macs(self.space.baseline)
         macs = {one.settings.identity: self._measure.macs(one.settings) / whole for one in front}
-        return Found(tuple(trials), tuple(front), plain, macs)
+        return Found(tuple(trials), tuple(front), plain.outcome, macs)
 
     def _trial(self, settings: Settings, pictures: int) -> Outcome:
         return self._measure.search(settings, pictures, final=pictures == self._budget.most)
