@@ -42,7 +42,7 @@ def draw_front(found: Found, metric: str, path: Path, chosen: AccelerationArtefa
     axes.set_ylabel(f"{metric} (higher is better)")
     axes.margins(x=0.12, y=0.12)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize=8)
+    canvas.legend(loc="outside lower center", ncols=3, fontsize=8)
     write_file(path, lambda temporary: canvas.savefig(temporary, format="png"))
 
 

@@ -55,6 +55,23 @@ def mean(values: ArrayLike, seed: int = 0) -> Interval:
     return _between(float(given.mean()), means)
 
 
+def difference(values: ArrayLike, others: ArrayLike, seed: int = 0) -> Interval:
+    """Of the mean of N values less that of the others they are paired with, by the percentile bootstrap of pairs.
+
+    Zeros and ones take the interval of Agresti and Min (2005), half a pair added to each cell of the table of pairs:
+    so a few pairs that are all alike do not shrink it to a point.
+    """
+    own, theirs = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    changes: Floats = own - theirs
+    if not np.isin([own, theirs], (0.0, 1.0)).all():
+        return _between(float(changes.mean()), changes[_resampled(len(changes), seed)].mean(axis=1))
+    gained, lost, count = np.sum(changes > 0) + 0.5, np.sum(changes < 0) + 0.5, len(changes) + 2
+    middle = (gained - lost) / count
+    half = _Z * np.sqrt(gained + lost - (gained - lost) ** 2 / count) / count
+    value = float(changes.mean())
+    return Interval(value=value, low=min(value, float(middle - half)), high=max(value, float(middle + half)))
+
+
 def ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int = 0) -> Interval:
     """Of the sum of N numerators over that of the denominators they belong to, by the percentile bootstrap of pairs."""
     above: Floats = np.asarray(numerators, dtype=np.float64)

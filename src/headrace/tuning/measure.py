@@ -125,7 +125,7 @@ class Measure:
         plain = self._plain_pictures(prompts)
         numbers = np.array(prompts)
         qualities = subject.judge(made, plain, numbers)
-        against = interval.mean(qualities - subject.judge(plain, plain, numbers))
+        against = interval.difference(qualities, subject.judge(plain, plain, numbers))
         figures = {"against_plain": against.value, "against_plain_low": against.low, "against_plain_high": against.high}
         figures |= distances(made, plain)
         if len(made) >= _FEWEST_FOR_FRECHET:
