@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
 
 from headrace.engine import Engine
+from headrace.engine.acceleration import GROUP
 from headrace.errors import ArtefactError
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
-from headrace.techniques.block_caching.artefact import solver_identity
+from headrace.techniques.block_caching.artefact import BlockCacheArtefact, solver_identity
 from headrace.tuning.acceleration import (
     AccelerationArtefact,
     CacheSchedule,
     Expectation,
     FrontPoint,
     TunedAcceleration,
+    load_block_cache,
+    load_tuned,
 )
 from headrace.tuning.interval import Interval
 from headrace.tuning.settings import Settings
@@ -92,3 +96,9 @@ def test_changed_files_are_refused(artefact, tmp_path, change, words):
     file.write_text(json.dumps(values))
     with pytest.raises(ArtefactError, match="compute does not fit"):
         AccelerationArtefact.load(file)
+
+
+def test_each_kind_of_file_has_its_loader():
+    loaders = {point.name: point.load() for point in entry_points(group=GROUP)}
+    kinds = {AccelerationArtefact.KIND: load_tuned, BlockCacheArtefact.KIND: load_block_cache}
+    assert {kind.replace(" ", "-"): loader for kind, loader in kinds.items()}.items() <= loaders.items()
