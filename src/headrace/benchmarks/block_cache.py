@@ -39,7 +39,7 @@ from headrace.files import write_file
 from headrace.models.pipelines.loading import load
 
 # More steps, with fewer pictures: the figures of the first are the ones that the JSON names.
-SETTINGS = (Setting("dpm++2m", 20, 512, scale_shift=True), Setting("dpm++2m", 50, 128), Setting("ddim", 50, 128))
+SETTINGS = (Setting("dpm++2m", 20, 512, scale_shift=True), Setting("dpm++2m", 50, 64), Setting("ddim", 50, 64))
 QUICK_SETTINGS = (Setting("dpm++2m", 20, 8),)
 SPEED = [("dpm++2m", 20), ("ddim", 20), ("dpm++2m", 50), ("ddim", 50)]
 QUICK_SPEED = [("dpm++2m", 20)]
