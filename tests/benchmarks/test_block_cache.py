@@ -20,7 +20,7 @@ from headrace.engine import Engine
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
-from headrace.techniques.block_caching.artefact import Choice, choose
+from headrace.techniques.block_caching.artefact import Choice, cached_blocks, choose
 from headrace.techniques.block_caching.calibrate import measure_work, profile
 from headrace.techniques.block_caching.displacement import measure_displacement
 
@@ -74,11 +74,15 @@ def test_a_cache_that_evaluates_everything_makes_the_same_pictures(pipeline, fou
 
 def test_no_two_contestants_share_a_name(pipeline, found):
     """The seconds are kept by name."""
-    displacement = measure_displacement(pipeline, Engine(pipeline).plan(asked(1)[0]), asked(1), found.work.blocks)
+    plan = Engine(pipeline).plan(asked(1)[0])
+    displacements = {
+        kind: measure_displacement(pipeline, plan, asked(1), cached_blocks(found.work, Choice(kind)))
+        for kind in ("all", "branch")
+    }
     for quick in (True, False):
         if not quick and any(importlib.util.find_spec(name) is None for name in ("DeepCache", "tgate")):
             pytest.skip("the extra `peers` is not installed")
-        names = [contestant.peer.name for contestant in field(found, displacement, quick, {0.5: Unchanged()})]
+        names = [contestant.peer.name for contestant in field(found, displacements, quick, {0.5: Unchanged()})]
         assert len(set(names)) == len(names)
 
 

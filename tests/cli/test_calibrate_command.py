@@ -74,21 +74,26 @@ def test_another_threshold_is_tried_without_measuring(headrace, calibrated):
     assert "is where schedule.json lies" in again.err
 
 
-def test_displacement_is_measured_where_it_is_the_criterion(headrace, tiny_model, tmp_path):
-    asked = ["--kind", "all", "--criterion", "displacement", "--saving", "0.2", "--steps", "3", "--seeds", "1"]
+@pytest.mark.parametrize("kind", ["all", "branch"])
+def test_displacement_is_measured_where_it_is_the_criterion(headrace, tiny_model, tmp_path, kind):
+    asked = ["--kind", kind, "--criterion", "displacement", "--saving", "0.2", "--steps", "3", "--seeds", "1"]
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("red apple\nsnowman\n")
-    told = headrace(
-        "calibrate", "blocks", tiny_model("sd1"), *asked, "--prompts", prompts, "--out", tmp_path / "together"
-    )
+    model, out = tiny_model("sd1"), tmp_path / "together"
+    told = headrace("calibrate", "blocks", model, *asked, "--prompts", prompts, "--out", out)
     assert told.status == 0, told.err
     assert "displacement 0." in told.out
-    schedule = json.loads((tmp_path / "together" / "schedule.json").read_text())
+    schedule = json.loads((out / "schedule.json").read_text())
     assert schedule["criterion"] == "displacement"
     assert len(schedule["displacement"]) == len(schedule["change"])
     assert len(set(schedule["compute"])) == 2  # all blocks of a row, or none
     assert schedule["saving"] >= 0.2
-    assert set(schedule["blocks"]) == set(schedule["profiled"])
+    kinds = dict(zip(schedule["profiled"], schedule["kinds"], strict=True))
+    assert {kinds[block] for block in schedule["blocks"]} == (
+        {"branch"} if kind == "branch" else {"transformer", "resnet"}
+    )
+    command = ("generate", "red apple", "--model", model, "--out", tmp_path / "pictures")
+    assert headrace(*command, "--block-cache", out / "schedule.json").status == 0
 
 
 def test_generate_takes_solver_and_steps_from_the_schedule(headrace, tiny_model, calibrated, tmp_path):

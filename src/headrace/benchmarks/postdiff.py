@@ -129,8 +129,8 @@ def _serve(pipeline: Pipeline, options: BenchOptions) -> list[Service]:
     count = QUICK_SERVED if options.quick else SERVED
     reference = reference_of(pipeline, options, count)
     setting = Setting(SOLVER, STEPS, count)
-    found, displacement = calibrated(pipeline, setting, quick=True)
-    schedule, _ = choose(found, displacement, Choice("all", saving=BLOCK_SAVING, criterion="displacement"))
+    found, displacements = calibrated(pipeline, setting, quick=True)
+    schedule, _ = choose(found, displacements["all"], Choice("all", saving=BLOCK_SAVING, criterion="displacement"))
     return measure_combination(
         pipeline, options.model, captions_of(reference, count), _combinations(schedule, options.quick), reference
     )

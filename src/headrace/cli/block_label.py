@@ -8,7 +8,12 @@ _PATH = re.compile(r"(down|mid|up|transformer)_blocks?(?:\.(\d+))?(?:\.(?:attent
 
 
 def block_label(path: str) -> str:
-    """`mid_block.attentions.0` is "mid 0", `up_blocks.1.resnets.0` "up 1.0 res", `transformer_blocks.7` "block 7"."""
+    """`mid_block.attentions.0` is "mid 0", `up_blocks.1.resnets.0` "up 1.0 res", `transformer_blocks.7` "block 7".
+
+    A branch is the "deep branch".
+    """
+    if path.startswith("branch."):
+        return "deep branch"
     found = _PATH.fullmatch(path)
     if found is None:
         return path

@@ -38,7 +38,7 @@ def blocks(
     prompts: Annotated[Path | None, typer.Option(help="text file, a prompt a line (default: 32 shipped ones)")] = None,
     seeds: Annotated[int | None, typer.Option(help=f"images of each prompt (default: {_SEEDS})")] = None,
     kind: Annotated[
-        str, typer.Option(help="blocks to cache: transformer | resnet | all; all are measured")
+        str, typer.Option(help="blocks to cache: transformer | resnet | all | branch; all are measured")
     ] = "transformer",
     criterion: Annotated[
         str,

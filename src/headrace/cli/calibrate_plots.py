@@ -23,7 +23,7 @@ Colour = tuple[float, float, float, float]
 
 # By the part of a U-Net; a transformer's blocks have one sequence of colours.
 _MAPS = {"down": "Blues", "mid": "Greys", "up": "Oranges", "": "viridis"}
-_TITLES = {"transformer": "transformer blocks", "resnet": "ResNet blocks"}
+_TITLES = {"transformer": "transformer blocks", "resnet": "ResNet blocks", "branch": "deep branch"}
 _DPI = 130
 
 

@@ -50,6 +50,22 @@ def find_branches(network: Any) -> tuple[str, ...]:
     return tuple(f"branch.{level}.{layer}" for level, layer in cuts if _below(network, level, layer))
 
 
+def default_branch(network: Any) -> str:
+    """The branch that is reused where none is named.
+
+    Of a U-Net the largest, cut below its first layer (DeepCache's branch 0): on the rows between, one layer of the way
+    up is evaluated, at the full size. Of a transformer, all blocks but the first and the last quarter of them. Raises
+    `ModelError` where the network has none.
+    """
+    known = find_branches(network)
+    if not known:
+        raise ModelError(
+            f"the {type(network).__name__} has no deep branch that rows could skip",
+            "Branches are known of plain U-Nets, PixArt and DiT: leave the interval at 1",
+        )
+    return known[len(known) // 2] if is_additive(network) else known[0]
+
+
 def modules_of(network: Any, path: str) -> tuple[str, ...]:
     """Paths of the modules that a block is made of: of a branch several, in the order of evaluation; else its own.
 

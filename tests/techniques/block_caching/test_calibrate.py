@@ -120,9 +120,12 @@ def test_every_family_has_a_profile(tiny_model, kind, fields, kinds):
     request = Request(**fields)
     plan = plan_of(pipeline, pipeline.guidance(request), steps=2)
     work = measure_work(pipeline, request)
-    assert set(work.kinds) == kinds
+    assert set(work.kinds) == {*kinds, "branch"}
     assert all(macs > 0 for macs in work.macs)
-    assert sum(work.macs) < work.network_macs
+    own = [macs for macs, of in zip(work.macs, work.kinds, strict=True) if of != "branch"]
+    assert sum(own) < work.network_macs
+    assert work.kinds.count("branch") == 1
+    assert work.macs[-1] < work.network_macs
     found = profile(pipeline, plan, [request], work)
     assert found.mean.shape == (1, len(work.blocks))
     assert (found.mean > 0).all()

@@ -14,9 +14,9 @@ from headrace.benchmarks._block_cache.speed import Speed
 from headrace.files import write_file
 
 _COLOURS = {
-    "no cache": "#333333", "block cache": "#2a6f97", "scale-shift": "#61a5c2", "together": "#d00000",
-    "ResNet blocks": "#b56576", "fewer steps": "#888888", "DeepCache": "#e09f3e", "T-GATE": "#6a994e",
-    "pyramid attention broadcast": "#9d4edd",
+    "no cache": "#333333", "block cache": "#2a6f97", "scale-shift": "#61a5c2", "all blocks together": "#d00000",
+    "deep branch": "#7b2d26", "ResNet blocks": "#b56576", "fewer steps": "#888888", "DeepCache": "#e09f3e",
+    "T-GATE": "#6a994e", "pyramid attention broadcast": "#9d4edd",
 }  # fmt: skip
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace.benchmarks._block_cache.peer import BlockCache
 from headrace.benchmarks._block_cache.quality import Contestant
 from headrace.benchmarks._peers import AttentionBroadcast, DeepCache, FewerSteps, TGate, Uncached
 from headrace.models.row_call import Adjustment
-from headrace.techniques.block_caching.artefact import Choice, choose
+from headrace.techniques.block_caching.artefact import Cached, Choice, choose
 from headrace.techniques.block_caching.calibrate import Profile
 from headrace.techniques.block_caching.displacement import Displacement
 from headrace.techniques.block_caching.schedule import saving
@@ -21,7 +21,7 @@ FEWER, QUICK_FEWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), (0.7, 0.5)
 
 
 def field(
-    found: Profile, displacement: Displacement, quick: bool, adjusted: Mapping[float, Adjustment]
+    found: Profile, displacements: Mapping[Cached, Displacement], quick: bool, adjusted: Mapping[float, Adjustment]
 ) -> list[Contestant]:
     """No cache first. The peers whose packages are not installed are left out."""
     contestants = [Contestant(Uncached(), "no cache")]
@@ -37,9 +37,9 @@ def field(
     resnets, delta = choose(found, None, Choice("resnet", saving=target))
     name = f"ResNet blocks at equal saving (delta {delta:.2f})"
     contestants.append(Contestant(BlockCache(name, resnets), "ResNet blocks"))
-    for share in QUICK_TOGETHER_SAVINGS if quick else TOGETHER_SAVINGS:
-        schedule, _ = choose(found, displacement, Choice("all", saving=share, criterion="displacement"))
-        contestants.append(Contestant(BlockCache(f"all blocks together, saving {share:.0%}", schedule), "together"))
+    savings = QUICK_TOGETHER_SAVINGS if quick else TOGETHER_SAVINGS
+    contestants += _together(found, displacements["all"], "all", "all blocks together", savings)
+    contestants += _together(found, displacements["branch"], "branch", "deep branch", savings)
     contestants += [Contestant(FewerSteps(share), "fewer steps") for share in (QUICK_FEWER if quick else FEWER)]
     contestants += [Contestant(peer, "pyramid attention broadcast") for peer in _broadcasts(quick)]
     if importlib.util.find_spec("DeepCache") is not None:
@@ -47,6 +47,20 @@ def field(
         contestants += [Contestant(DeepCache(interval, branch), "DeepCache") for interval, branch in settings]
     if importlib.util.find_spec("tgate") is not None:
         contestants += [Contestant(TGate(gate), "T-GATE") for gate in _gates(quick, len(found.timesteps))]
+    return contestants
+
+
+def _together(
+    found: Profile, displacement: Displacement, kind: Cached, name: str, savings: Sequence[float]
+) -> list[Contestant]:
+    """What reuses in the same rows, at every saving that it can reach."""
+    contestants = []
+    reach = displacement.values.shape[1]
+    most = found.work.share(displacement.blocks).sum() * reach / (reach + 1)
+    for share in savings:
+        if share < most:
+            schedule, _ = choose(found, displacement, Choice(kind, saving=share, criterion="displacement"))
+            contestants.append(Contestant(BlockCache(f"{name}, saving {share:.0%}", schedule), name))
     return contestants
 
 

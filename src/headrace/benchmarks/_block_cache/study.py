@@ -15,7 +15,7 @@ from headrace.benchmarks.registry import BenchOptions
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.row_call import Adjustment
-from headrace.techniques.block_caching.artefact import Choice
+from headrace.techniques.block_caching.artefact import Cached, Choice, cached_blocks
 from headrace.techniques.block_caching.calibrate import Profile, measure_work, profile
 from headrace.techniques.block_caching.displacement import Displacement, measure_displacement
 from headrace.training.data import load_images
@@ -38,20 +38,24 @@ class Study:
 
 def study(pipeline: Pipeline, setting: Setting, options: BenchOptions) -> Study:
     """Calibrates and compares. Raises `DataError` for the data."""
-    found, displacement = calibrated(pipeline, setting, options.quick)
+    found, displacements = calibrated(pipeline, setting, options.quick)
     adjusted = _adjusted(pipeline, setting, found) if setting.scale_shift else {}
-    contestants = field(found, displacement, options.quick, adjusted)
+    contestants = field(found, displacements, options.quick, adjusted)
     return Study(setting, found, _quality(pipeline, setting, contestants, options))
 
 
-def calibrated(pipeline: Pipeline, setting: Setting, quick: bool) -> tuple[Profile, Displacement]:
+def calibrated(pipeline: Pipeline, setting: Setting, quick: bool) -> tuple[Profile, dict[Cached, Displacement]]:
     """Equation 6, and what it costs that all reuse together, with seeds that are not among those that are judged."""
     seeds = range(10_000, 10_000 + (1 if quick else SEEDS))
     requests = [setting.request(one, seed) for one in PROMPTS[: 4 if quick else CALIBRATION_PROMPTS] for seed in seeds]
     plan, work = setting.plan(pipeline), measure_work(pipeline, requests[0])
     few = requests[:: max(1, len(requests) // DISPLACED_IMAGES)]
-    displacement = measure_displacement(pipeline, plan, few, work.blocks, DISPLACED_IMAGES)
-    return profile(pipeline, plan, requests, work, BATCH), displacement
+    together: tuple[Cached, ...] = ("all", "branch")
+    displacements = {
+        kind: measure_displacement(pipeline, plan, few, cached_blocks(work, Choice(kind)), DISPLACED_IMAGES)
+        for kind in together
+    }
+    return profile(pipeline, plan, requests, work, BATCH), displacements
 
 
 def _adjusted(pipeline: Pipeline, setting: Setting, found: Profile) -> dict[float, Adjustment]:

@@ -29,7 +29,7 @@ from headrace.techniques.block_caching.schedule import (
 
 DEFAULT_DELTA = 0.5  # section 4.2: a speed-up of 1.5, and the best pictures
 
-Cached = Literal["transformer", "resnet", "all"]
+Cached = Literal["transformer", "resnet", "all", "branch"]
 Criterion = Literal["change", "displacement"]
 _Changes = tuple[tuple[Annotated[float, Field(ge=0)], ...], ...]
 
@@ -186,8 +186,10 @@ def choose(profile: Profile, displacement: Displacement | None, choice: Choice) 
 
 
 def cached_blocks(work: Work, choice: Choice) -> tuple[str, ...]:
-    """The blocks of a kind, or all. Raises `CalibrationError` where the network has none."""
-    return work.blocks if choice.kind == "all" else work.of_kind(choice.kind)
+    """The blocks of a kind, or all that are no branch. Raises `CalibrationError` where the network has none."""
+    if choice.kind == "all":
+        return tuple(block for block, kind in zip(work.blocks, work.kinds, strict=True) if kind != "branch")
+    return work.of_kind(choice.kind)
 
 
 def _chosen(profile: Profile, displacement: Displacement | None, choice: Choice) -> dict[str, Any]:

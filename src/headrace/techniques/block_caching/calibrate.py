@@ -10,6 +10,7 @@ import torch
 
 from headrace.errors import CalibrationError, NumericalError
 from headrace.models.blocks import Kind, find_blocks, kind_of
+from headrace.models.branches import default_branch
 from headrace.models.denoiser import Rows
 from headrace.models.lockstep import Lockstep, Start
 from headrace.models.macs import block_macs
@@ -28,7 +29,7 @@ class Work:
 
     Attributes:
         blocks: [B] module paths, in the order of evaluation within each kind.
-        kinds: [B] "transformer" or "resnet".
+        kinds: [B] "transformer", "resnet", and "branch" for the deep branch that all but the outermost are part of.
         macs: [B] of each block.
         network_macs: of the whole network.
     """
@@ -81,13 +82,15 @@ def measure_work(pipeline: Pipeline, request: Request) -> Work:
     """
     network = pipeline.network
     blocks = (*find_blocks(network, "transformer"), *find_blocks(network, "resnet"))
+    branch = (default_branch(network),) if find_blocks(network, "branch") else ()
     if not blocks:
         raise CalibrationError(
             f"{pipeline.name} has no transformer or ResNet blocks that a cache could skip", "Use another model"
         )
-    total, macs = block_macs(pipeline, request, blocks)
-    kinds = tuple(kind_of(network.get_submodule(block)) for block in blocks)
-    return Work(blocks, kinds, tuple(macs), total)
+    total, macs = block_macs(pipeline, request, (*blocks, *branch))
+    kinds = [kind_of(network.get_submodule(block)) for block in blocks]
+    kinds += ["branch"] * len(branch)
+    return Work((*blocks, *branch), tuple(kinds), tuple(macs), total)
 
 
 def profile(

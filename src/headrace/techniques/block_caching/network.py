@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from headrace.errors import ArtefactError, ModelError
-from headrace.models.blocks import find_blocks
+from headrace.models.blocks import Kind, find_blocks
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.models.row_cache import RowCache
@@ -81,7 +81,8 @@ def check_model(pipeline: Pipeline, artefact: BlockCacheArtefact) -> None:
             f"and this is {pipeline.name}, weights {found}",
             "Calibrate this model: headrace calibrate blocks",
         )
-    known = {*find_blocks(pipeline.network, "transformer"), *find_blocks(pipeline.network, "resnet")}
+    kinds: tuple[Kind, ...] = ("transformer", "resnet", "branch")
+    known = {block for kind in kinds for block in find_blocks(pipeline.network, kind)}
     unknown = [block for block in artefact.blocks if block not in known]
     if unknown:
         raise ArtefactError(

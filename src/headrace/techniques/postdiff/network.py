@@ -10,7 +10,7 @@ import torch
 
 from headrace.errors import ModelError
 from headrace.models.blocks import find_blocks
-from headrace.models.branches import is_additive, modules_of
+from headrace.models.branches import default_branch, modules_of
 from headrace.models.nesting import consistent
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.row_cache import RowCache
@@ -75,19 +75,3 @@ def deep_blocks(network: torch.nn.Module, branch: str | None = None) -> tuple[st
     path = default_branch(network) if branch is None else branch
     modules_of(network, path)
     return (path,)
-
-
-def default_branch(network: torch.nn.Module) -> str:
-    """The branch that is reused where none is named.
-
-    Of a U-Net the largest, cut below its first layer (DeepCache's branch 0): on the rows between, one layer of the way
-    up is evaluated, at the full size. Of a transformer, all blocks but the first and the last quarter of them. Raises
-    `ModelError` where the network has none.
-    """
-    known = find_blocks(network, "branch")
-    if not known:
-        raise ModelError(
-            f"the {type(network).__name__} has no deep branch that rows could skip",
-            "Branches are known of plain U-Nets, PixArt and DiT: leave the interval at 1",
-        )
-    return known[len(known) // 2] if is_additive(network) else known[0]
