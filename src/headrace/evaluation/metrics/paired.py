@@ -36,7 +36,7 @@ def ssim(pictures: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         raise DataError(
             f"SSIM of pictures of {tuple(pictures.shape[-2:])} pixels is asked for", "Give at least 11 x 11"
         )
-    # In float32: 13 times as fast as in float64 on a CPU, and within 2e-6 of it.
+    # In float32: 13 times as fast as in float64 on a CPU; within 2e-4 of it where pictures are flat, else 2e-6.
     value = measure(pictures.float(), references.float(), data_range=255.0, reduction="none")
     assert isinstance(value, torch.Tensor)
     return value.reshape(len(pictures))
