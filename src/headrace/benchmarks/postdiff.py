@@ -41,7 +41,7 @@ from headrace.engine.allocator import keep_freed_memory
 from headrace.files import write_file
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
-from headrace.techniques.block_caching.artefact import Choice, choose
+from headrace.techniques.block_caching.artefact import Cached, Choice, choose
 from headrace.techniques.block_caching.schedule import Schedule
 from headrace.tuning.interval import Interval
 from headrace.tuning.settings import Settings
@@ -52,7 +52,7 @@ SOLVER, STEPS = "dpm++2m", 20
 PAPER_SD15, PAPER_PIXART = 2.93 / 1.14, 1.752 / 1.382
 SETTING, QUICK_SETTING = Setting(SOLVER, STEPS, 256), Setting(SOLVER, STEPS, 8)
 SERVED, QUICK_SERVED = 96, 6
-BLOCK_SAVING = 0.27
+BLOCK_SAVINGS: dict[Cached, float] = {"all": 0.27, "branch": 0.5}  # all blocks together, or the deep branch
 GRID: dict[str, tuple[Any, ...]] = {
     "steps": (20, 14, 10), "guidance_share": (1.0, 0.75), "low_share": (0.0, 0.5), "deep_interval": (1, 2),
 }  # fmt: skip
@@ -130,17 +130,23 @@ def _serve(pipeline: Pipeline, options: BenchOptions) -> list[Service]:
     reference = reference_of(pipeline, options, count)
     setting = Setting(SOLVER, STEPS, count)
     found, displacements = calibrated(pipeline, setting, quick=True)
-    schedule, _ = choose(found, displacements["all"], Choice("all", saving=BLOCK_SAVING, criterion="displacement"))
+    schedules = {
+        kind: choose(found, displacements[kind], Choice(kind, saving=share, criterion="displacement"))[0]
+        for kind, share in BLOCK_SAVINGS.items()
+    }
     return measure_combination(
-        pipeline, options.model, captions_of(reference, count), _combinations(schedule, options.quick), reference
+        pipeline, options.model, captions_of(reference, count), _combinations(schedules, options.quick), reference
     )
 
 
-def _combinations(schedule: Schedule, quick: bool) -> dict[str, tuple[Settings, Schedule | None]]:
+def _combinations(schedules: Mapping[Cached, Schedule], quick: bool) -> dict[str, tuple[Settings, Schedule | None]]:
     """Names say what is on besides continuous batching."""
-    caching = {"block_saving": BLOCK_SAVING, "block_kind": "all", "block_criterion": "displacement"}
+    caching, deep = (
+        {"block_saving": BLOCK_SAVINGS[kind], "block_kind": kind, "block_criterion": "displacement"}
+        for kind in ("all", "branch")
+    )
     resolution, guidance = {"low_share": 0.5, "low_scale": 0.5}, {"guidance_share": 0.75}
-    all_three = {**caching, **resolution, **guidance}
+    all_three: dict[str, Any] = {**caching, **resolution, **guidance}
     wanted = {"+ block caching, mixed resolution, guidance cut-off": all_three}
     if not quick:
         wanted = {
@@ -148,12 +154,15 @@ def _combinations(schedule: Schedule, quick: bool) -> dict[str, tuple[Settings, 
             "+ block caching, guidance cut-off": {**caching, **guidance},
             "+ block caching, mixed resolution": {**caching, **resolution},
             **wanted,
+            "+ deep branch cached, guidance cut-off": {**deep, **guidance},
+            "+ deep branch cached, mixed resolution, guidance cut-off": {**deep, **resolution, **guidance},
             "+ PostDiff": MECHANISMS[TOGETHER],
         }
-    return {
-        name: (Settings.parse({"solver": SOLVER, **values}), schedule if "block_saving" in values else None)
-        for name, values in wanted.items()
-    }
+    found: dict[str, tuple[Settings, Schedule | None]] = {}
+    for name, values in wanted.items():
+        settings = Settings.parse({"solver": SOLVER, **values})
+        found[name] = settings, schedules[settings.block_kind] if settings.block_saving else None
+    return found
 
 
 def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], services: Sequence[Service]) -> dict[str, Any]:
