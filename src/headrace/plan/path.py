@@ -37,7 +37,11 @@ def path(plan: Plan, begin: int = 0, x: Vector | None = None) -> NDArray[np.floa
 
 
 def true_levels(plan: Plan) -> Plan:
-    """`plan` with the level of a row that lies within a step (of KDPM2), where the scheduler tells that of the step."""
+    """`plan` with the level of a row that lies within a step (of KDPM2), where the scheduler tells that of the step.
+
+    Where such a level would be negative, the network predicts something else than its configuration says (MiniMax H3's
+    flow runs the other way): then nothing is known of the levels, and all is zero.
+    """
     if not (plan.data_q.all() and (plan.signal + plan.sigma).all()):
         return plan
     places = path(plan)[:-1]
@@ -45,6 +49,9 @@ def true_levels(plan: Plan) -> Plan:
     if not within.any():
         return plan
     signal, sigma = _levels(places).T
+    if (signal[within] < 0).any():
+        nothing = np.zeros(len(plan))
+        return replace(plan, signal=nothing, sigma=nothing, data_p=nothing, data_q=nothing)
     return replace(plan, signal=np.where(within, signal, plan.signal), sigma=np.where(within, sigma, plan.sigma))
 
 
