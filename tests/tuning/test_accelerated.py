@@ -97,3 +97,19 @@ def test_an_error_inside_takes_everything_off(pipeline):
     with pytest.raises(KeyError), accelerated(pipeline, Settings(deep_interval=2)):
         raise KeyError(pipeline.row_cache)
     assert pipeline.row_cache is None
+
+
+def test_a_schedule_of_the_deep_branch_is_followed_whatever_the_interval(pipeline):
+    plan = Engine(pipeline).plan(asked())
+    compute = np.array([[True], [False], [False], [True], [True], [False]])
+    branch = Schedule(find_blocks(pipeline.network, "branch")[:1], plan.timestep, compute)
+    found = []
+    for interval in (1, 2):
+        chosen = Settings(
+            solver="ddim", steps=STEPS, deep_interval=interval, cross_share=0.5, block_saving=0.2, block_kind="branch"
+        )
+        with accelerated(pipeline, chosen, branch) as decide:
+            found.append(decide(plan))
+            assert pipeline.row_cache.kinds.count("branch") == 1
+    assert np.array_equal(found[0].compute[:, 0], compute[:, 0])
+    assert found[0] == found[1]

@@ -62,7 +62,7 @@ def test_equal_settings_give_equal_qualities(subject):
 
 def test_the_space_has_what_the_model_has(subject, tiny_pipeline):
     space = space_of(subject, Measure(subject).plan(BASELINE), ["unipc"])
-    assert set(space.values) == set(Settings.model_fields) - {"block_kind"}
+    assert set(space.values) == set(Settings.model_fields)
     start = start_of(space)
     assert start[1].label == "ddim 4, guided 0.75, s 0.5 at 0.5, k 2, m 0.75"
     assert BASELINE.identity not in {one.identity for one in start}

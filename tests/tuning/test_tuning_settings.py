@@ -24,6 +24,8 @@ def drawn(seed, count=1):
 def test_what_a_technique_is_told_counts_for_nothing_while_it_is_off():
     assert Settings(low_scale=0.75).identity == Settings(low_scale=0.5).identity == Settings().identity
     assert Settings(block_kind="resnet", block_criterion="change").identity == Settings().identity
+    scheduled = Settings(block_kind="branch", block_saving=0.2)
+    assert scheduled.model_copy(update={"deep_interval": 3}).identity == scheduled.identity
     assert Settings(low_share=0.5, low_scale=0.75).identity != Settings(low_share=0.5).identity
     assert Settings(low_share=0.5, low_scale=1.0).plain
     assert Settings(solver="ddim", steps=7).plain

@@ -69,6 +69,7 @@ def detach(pipeline: Pipeline) -> None:
 
 def module_blocks(pipeline: Pipeline, settings: Settings) -> tuple[str, ...]:
     """Paths of the deep branch and the cross-attentions that the settings reuse. Raises `ModelError`: there is none."""
+    settings = settings.canonical
     deep = deep_blocks(pipeline.network) if settings.deep_interval > 1 else ()
     cross = find_blocks(pipeline.network, "cross_attention") if settings.cross_share < 1 else ()
     if settings.cross_share < 1 and not cross:
@@ -78,9 +79,11 @@ def module_blocks(pipeline: Pipeline, settings: Settings) -> tuple[str, ...]:
 
 def _with_compute(plan: Plan, cache: RowCache, settings: Settings, schedule: Schedule | None) -> Plan:
     """What each cache decides for its blocks, joined, and made consistent for blocks inside blocks."""
-    compute = np.ones((len(plan), len(cache.blocks)), np.bool_)
-    if schedule is not None:
+    everything = np.ones((len(plan), len(cache.blocks)), np.bool_)
+    plan = module_caching(
+        plan.with_columns(compute=everything), cache.blocks, settings.deep_interval, settings.cross_share
+    )
+    compute = plan.compute.copy()
+    if schedule is not None:  # last: a schedule may be that of the deep branch, on which module caching decides as well
         compute[:, : len(schedule.blocks)] = apply(plan, schedule).compute
-    plan = plan.with_columns(compute=compute)
-    plan = module_caching(plan, cache.blocks, settings.deep_interval, settings.cross_share)
-    return plan.with_columns(compute=consistent(plan.compute, cache.inside))
+    return plan.with_columns(compute=consistent(compute, cache.inside))

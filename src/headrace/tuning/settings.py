@@ -60,7 +60,14 @@ class Settings(BaseModel):
             changes |= {"low_share": defaults.low_share, "low_scale": defaults.low_scale}
         if self.block_saving == 0:
             changes |= {"block_kind": defaults.block_kind, "block_criterion": defaults.block_criterion}
+        if self.branch_scheduled:
+            changes |= {"deep_interval": defaults.deep_interval}
         return self.model_copy(update=changes)
+
+    @property
+    def branch_scheduled(self) -> bool:
+        """Whether the block cache's schedule decides on the deep branch, so that `deep_interval` says nothing."""
+        return self.block_saving > 0 and self.block_kind == "branch"
 
     @property
     def identity(self) -> str:

@@ -159,6 +159,7 @@ def space_of(subject: Subject, plan: Plan, solvers: Sequence[str] = ()) -> Space
     if find_blocks(pipeline.network, "transformer") or find_blocks(pipeline.network, "resnet"):
         values["block_saving"] = (0.0, 0.15, 0.3, 0.45)
         values["block_criterion"] = ("displacement", "change")
+        values["block_kind"] = ("all", "branch") if _has_branch(pipeline) else ("all",)
     return Space(baseline, values)
 
 
