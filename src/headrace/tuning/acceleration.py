@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headrace.artefact import Artefact
 from headrace.errors import ArtefactError, CalibrationError, HeadraceWarning
-from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.plan import Plan
 from headrace.techniques.block_caching.artefact import solver_identity
-from headrace.techniques.block_caching.network import BlockCache, enable
+from headrace.techniques.block_caching.network import BlockCache, enable, schedulable_blocks
 from headrace.techniques.block_caching.schedule import Schedule
 from headrace.tuning.accelerated import Decide, attach
 from headrace.tuning.interval import Interval
@@ -185,7 +184,7 @@ def check_model(pipeline: Pipeline, artefact: AccelerationArtefact) -> None:
             "Tune this model: headrace tune",
         )
     if artefact.schedule is not None:
-        known = {*find_blocks(pipeline.network, "transformer"), *find_blocks(pipeline.network, "resnet")}
+        known = schedulable_blocks(pipeline)
         unknown = [block for block in artefact.schedule.blocks if block not in known]
         if unknown:
             raise ArtefactError(

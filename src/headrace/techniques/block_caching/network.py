@@ -81,14 +81,19 @@ def check_model(pipeline: Pipeline, artefact: BlockCacheArtefact) -> None:
             f"and this is {pipeline.name}, weights {found}",
             "Calibrate this model: headrace calibrate blocks",
         )
-    kinds: tuple[Kind, ...] = ("transformer", "resnet", "branch")
-    known = {block for kind in kinds for block in find_blocks(pipeline.network, kind)}
+    known = schedulable_blocks(pipeline)
     unknown = [block for block in artefact.blocks if block not in known]
     if unknown:
         raise ArtefactError(
             f"the cache schedule names block {unknown[0]!r}, and {pipeline.name} has none that is called so",
             "Calibrate this model: headrace calibrate blocks",
         )
+
+
+def schedulable_blocks(pipeline: Pipeline) -> frozenset[str]:
+    """Paths of everything that a schedule may decide on."""
+    kinds: tuple[Kind, ...] = ("transformer", "resnet", "branch")
+    return frozenset(block for kind in kinds for block in find_blocks(pipeline.network, kind))
 
 
 def check_solver(plan: Plan, artefact: BlockCacheArtefact) -> None:
