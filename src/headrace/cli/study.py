@@ -21,11 +21,6 @@ headrace study steps ~/models/my-model --quick --out my-model-steps"""
 _PICTURES, _QUICK_PICTURES, _BATCH = 256, 24, 16
 
 
-@app.callback()
-def study() -> None:
-    """Keeps `steps` a command of its own while it is the only one."""
-
-
 @app.command("steps", epilog=EPILOG)
 def steps(
     model: Annotated[str, typer.Argument(help="embedded name or diffusers folder")],
