@@ -16,7 +16,9 @@ from headrace.benchmarks._block_cache.peer import BlockCache, rhythm
 from headrace.benchmarks._block_cache.quality import Comparison, Contestant, judge
 from headrace.benchmarks._block_cache.speed import measure_speed
 from headrace.benchmarks._peers import FewerSteps, Uncached
+from headrace.benchmarks.registry import load_benchmark
 from headrace.engine import Engine
+from headrace.errors import HeadraceError
 from headrace.models.blocks import find_blocks
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
@@ -135,3 +137,9 @@ def test_the_plot_shows_every_line(pipeline, found, tmp_path):
     seconds = Comparison(pipeline, asked(2), batch=2).run(contestants, plans, STEPS)
     plot(judge(contestants, seconds, None), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
+
+
+def test_the_command_takes_the_name_with_a_hyphen_too():
+    assert load_benchmark("block-cache") is load_benchmark("block_cache")
+    with pytest.raises(HeadraceError, match="no benchmark 'block-caches'"):
+        load_benchmark("block-caches")

@@ -49,10 +49,10 @@ def benchmarks() -> dict[str, str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """The `run` of the benchmark with this name. Raises `HeadraceError` for an unknown name."""
-    known = benchmarks()
-    if name not in known:
+    """The `run` of the benchmark with this name, hyphens or underscores. Raises `HeadraceError` for an unknown one."""
+    known, wanted = benchmarks(), name.replace("-", "_")
+    if wanted not in known:
         raise HeadraceError(f"there is no benchmark {name!r}", f"Known: {', '.join(sorted(known))}")
-    module = importlib.import_module(f"{package.__name__}.{name}")
+    module = importlib.import_module(f"{package.__name__}.{wanted}")
     run: Benchmark = module.run
     return run
