@@ -13,7 +13,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, PixArtTransformer2DModel
 from typing_extensions import override
 
-from headrace.benchmarks._sd15 import FACTOR, TEXT_WIDTH, TOKENS, sd15_unet
+from headrace.benchmarks._sd15 import TEXT_WIDTH, TOKENS, sd15_unet
 from headrace.models.conditioning import Conditioning
 from headrace.models.pipelines.text import PixArtPipeline, StableDiffusionPipeline
 from headrace.request import Request
@@ -33,11 +33,6 @@ class BareStableDiffusion(StableDiffusionPipeline):
         network = sd15_unet(device, dtype)
         super().__init__(_components(_SD15_SOLVER, unet=network), "SD 1.5, random weights")
         self._text = _random((TOKENS, TEXT_WIDTH), device, dtype)
-
-    @property
-    @override
-    def factor(self) -> int:
-        return FACTOR
 
     @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
@@ -60,11 +55,6 @@ class BarePixArt(PixArtPipeline):
         network = network.eval().requires_grad_(False)
         super().__init__(_components(_PIXART_SOLVER, transformer=network), "PixArt-alpha, random weights")
         self._text = _random((PIXART_TOKENS, PIXART_TEXT_WIDTH), device, dtype)
-
-    @property
-    @override
-    def factor(self) -> int:
-        return FACTOR
 
     @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:

@@ -28,8 +28,8 @@ from headrace.benchmarks._bare_pipelines import BarePixArt, BareStableDiffusion
 from headrace.benchmarks._block_cache.display import quality_table
 from headrace.benchmarks._block_cache.quality import Quality
 from headrace.benchmarks._block_cache.setting import Setting
-from headrace.benchmarks._block_cache.study import EXTRACTOR, calibrated, reference_of
-from headrace.benchmarks._postdiff.combination import Service, captions_of, measure_combination
+from headrace.benchmarks._block_cache.study import EXTRACTOR, calibrated, captions_of, reference_of
+from headrace.benchmarks._postdiff.combination import Service, measure_combination
 from headrace.benchmarks._postdiff.display import combination_table, plot, speed_table
 from headrace.benchmarks._postdiff.mechanisms import MECHANISMS, PLAIN, TOGETHER, mechanism
 from headrace.benchmarks._postdiff.quality import Accelerated, margins, measure_quality

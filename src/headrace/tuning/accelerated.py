@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from headrace.errors import ModelError, TuningError
 from headrace.models.blocks import find_blocks
-from headrace.models.nesting import consistent
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.row_cache import RowCache
 from headrace.plan import Plan
 from headrace.techniques.block_caching.schedule import Schedule, apply
 from headrace.techniques.guidance.schedule import cut_off
-from headrace.techniques.postdiff.module_schedule import module_caching
-from headrace.techniques.postdiff.network import deep_blocks
+from headrace.techniques.postdiff.network import deep_blocks, fill
 from headrace.techniques.postdiff.schedule import mixed_resolution
 from headrace.tuning.settings import Settings
 
@@ -55,7 +51,10 @@ def attach(pipeline: Pipeline, settings: Settings, schedule: Schedule | None = N
     def decide(plan: Plan) -> Plan:
         plan = cut_off(plan, settings.guidance_share)
         plan = mixed_resolution(plan, settings.low_share, settings.low_scale)
-        return plan if cache is None else _with_compute(plan, cache, settings, used)
+        if cache is None:
+            return plan
+        scheduled = plan if used is None else apply(plan, used)
+        return fill(scheduled, cache, settings.deep_interval, settings.cross_share)
 
     return decide
 
@@ -75,15 +74,3 @@ def module_blocks(pipeline: Pipeline, settings: Settings) -> tuple[str, ...]:
     if settings.cross_share < 1 and not cross:
         raise ModelError(f"{pipeline.name} has no cross-attention that rows could reuse", "Leave cross_share at 1")
     return (*deep, *cross)
-
-
-def _with_compute(plan: Plan, cache: RowCache, settings: Settings, schedule: Schedule | None) -> Plan:
-    """What each cache decides for its blocks, joined, and made consistent for blocks inside blocks."""
-    everything = np.ones((len(plan), len(cache.blocks)), np.bool_)
-    plan = module_caching(
-        plan.with_columns(compute=everything), cache.blocks, settings.deep_interval, settings.cross_share
-    )
-    compute = plan.compute.copy()
-    if schedule is not None:  # last: a schedule may be that of the deep branch, on which module caching decides as well
-        compute[:, : len(schedule.blocks)] = apply(plan, schedule).compute
-    return plan.with_columns(compute=consistent(compute, cache.inside))

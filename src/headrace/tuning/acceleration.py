@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headrace.artefact import Artefact
@@ -50,14 +49,12 @@ class CacheSchedule(_Part):
     @property
     def schedule(self) -> Schedule:
         """As techniques know it."""
-        compute = np.array([[letter == "#" for letter in line] for line in self.compute])
-        return Schedule(self.blocks, np.array(self.timesteps), compute)
+        return Schedule.of_letters(self.blocks, self.timesteps, self.compute)
 
     @classmethod
     def of(cls, schedule: Schedule) -> Self:
         """The file's form."""
-        letters = tuple("".join("#" if computes else "." for computes in row) for row in schedule.compute.tolist())
-        return cls(blocks=schedule.blocks, timesteps=tuple(schedule.timesteps.tolist()), compute=letters)
+        return cls(blocks=schedule.blocks, timesteps=tuple(schedule.timesteps.tolist()), compute=schedule.letters)
 
 
 class Expectation(_Part):

@@ -15,12 +15,13 @@ from headrace.benchmarks._peers import Peer, Uncached, sample
 from headrace.benchmarks._progress import bars
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.features import NearestPictures, recall
-from headrace.evaluation.metrics.gaussian import Gaussian, frechet_distance
+from headrace.evaluation.metrics.gaussian import Gaussian
 from headrace.evaluation.metrics.paired import psnr, ssim
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.training.data import ImageSet
+from headrace.tuning.judges import features, frechet
 
 Pixels = NDArray[np.uint8]  # [N, H, W, 3]
 
@@ -137,15 +138,15 @@ def judge(contestants: Sequence[Judged], seconds: Mapping[str, float], reference
     expected = _as_rows(plain.pixels)
     nearest, gaussian = None, None
     if reference is not None:
-        nearest = NearestPictures(reference.data.images.permute(0, 2, 3, 1).contiguous().numpy())
-        gaussian = _gaussian(reference.extractor, reference.data.images)
+        real = reference.data.images.permute(0, 2, 3, 1).contiguous().numpy()
+        nearest, gaussian = NearestPictures(real), Gaussian.of(features(reference.extractor, real))
     found = []
     for contestant in contestants:
         made = _as_rows(contestant.pixels)
-        own_recall = frechet = None
+        own_recall = distance = None
         if reference is not None and nearest is not None and gaussian is not None:
             own_recall = recall(nearest.ranks(contestant.pixels, reference.chosen), 1)
-            frechet = frechet_distance(_gaussian(reference.extractor, made), gaussian)
+            distance = frechet(reference.extractor, contestant.pixels, gaussian)
         found.append(
             Quality(
                 contestant.name,
@@ -154,7 +155,7 @@ def judge(contestants: Sequence[Judged], seconds: Mapping[str, float], reference
                 float(psnr(made.flatten(0, 1)[None], expected.flatten(0, 1)[None])[0].clamp(max=100.0)),
                 float(np.mean([float(ssim(one, other).mean()) for one, other in _parts(made, expected)])),
                 own_recall,
-                frechet,
+                distance,
             )
         )
     return found
@@ -166,8 +167,3 @@ def _as_rows(pixels: Pixels) -> torch.Tensor:
 
 def _parts(made: torch.Tensor, expected: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return zip(made.split(64), expected.split(64), strict=True)
-
-
-def _gaussian(extractor: FeatureExtractor, images: torch.Tensor) -> Gaussian:
-    rows = torch.cat([extractor(part).pooled for part in images.split(64)])
-    return Gaussian.of(rows.cpu().numpy())

@@ -71,10 +71,7 @@ def _quality(
     pipeline: Pipeline, setting: Setting, contestants: Sequence[Contestant], options: BenchOptions
 ) -> list[Quality]:
     reference = reference_of(pipeline, options, setting.pictures)
-    if reference is None:
-        captions = [PROMPTS[number % len(PROMPTS)] for number in range(setting.pictures)]
-    else:
-        captions = [reference.data.captions[index] for index in reference.chosen]
+    captions = captions_of(reference, setting.pictures)
     counts = {contestant.peer.steps(setting.steps) for contestant in contestants}
     plans = {count: setting.plan(pipeline, count) for count in counts}
     comparison = Comparison(pipeline, [setting.request(caption, seed) for seed, caption in enumerate(captions)], BATCH)
@@ -90,3 +87,10 @@ def reference_of(pipeline: Pipeline, options: BenchOptions, wanted: int) -> Refe
     data = load_images(DataTable.model_validate(table))
     [extractor] = build_extractors(ExtractorOptions(names=[EXTRACTOR], device=options.device))
     return Reference(data, spread_indices(len(data), wanted), extractor)
+
+
+def captions_of(reference: Reference | None, count: int) -> list[str]:
+    """What is asked for: the reference's captions, or the shipped prompts in turn."""
+    if reference is not None:
+        return [reference.data.captions[index] for index in reference.chosen]
+    return [PROMPTS[number % len(PROMPTS)] for number in range(count)]

@@ -10,7 +10,6 @@ import numpy as np
 
 from headrace.benchmarks._block_cache.quality import Pixels, Reference
 from headrace.benchmarks._contestants import Diffusers, Turns, engine_turns, race
-from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import bars
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import HeadraceWarning
@@ -90,14 +89,11 @@ def _turns(
         engine = Engine(pipeline, EngineSettings(slots=SLOTS), decide=_silently(decide))
         plans = [engine.plan(request) for request in requests]
         rounds = engine_turns(engine, requests, pictures, plans)
-        share = next(rounds)
-    yield share
-    while share < 1.0 or engine.busy:
+    while True:
         with accelerated(pipeline, settings, schedule):
-            following = next(rounds, None)
-        if following is None:
+            share = next(rounds, None)
+        if share is None:
             return
-        share = following
         yield share
 
 
@@ -123,10 +119,3 @@ def _recall(made: Mapping[int, Pixels], reference: Reference | None) -> float | 
     pixels = np.stack([made[number] for number in range(len(made))])
     nearest = NearestPictures(reference.data.images.permute(0, 2, 3, 1).contiguous().numpy())
     return recall(nearest.ranks(pixels, reference.chosen), 1)
-
-
-def captions_of(reference: Reference | None, count: int) -> list[str]:
-    """What is asked for: the reference's captions, or the shipped prompts in turn."""
-    if reference is not None:
-        return [reference.data.captions[index] for index in reference.chosen]
-    return [PROMPTS[number % len(PROMPTS)] for number in range(count)]

@@ -10,9 +10,8 @@ import numpy as np
 
 from headrace.benchmarks._block_cache.quality import Comparison, Contestant, Pixels, Quality, judge
 from headrace.benchmarks._block_cache.setting import Setting
-from headrace.benchmarks._block_cache.study import reference_of
+from headrace.benchmarks._block_cache.study import captions_of, reference_of
 from headrace.benchmarks._contestants import race
-from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._peers import DeepCache, FasterDiffusion, FewerSteps, TGate, Uncached
 from headrace.benchmarks._progress import bars
 from headrace.benchmarks.registry import BenchOptions
@@ -49,11 +48,7 @@ def measure_quality(
 ) -> list[Quality]:
     """Plain sampling first, then `ours`, the peers that are installed, and fewer steps. Raises `DataError`."""
     reference = reference_of(pipeline, options, setting.pictures)
-    captions = (
-        [PROMPTS[number % len(PROMPTS)] for number in range(setting.pictures)]
-        if reference is None
-        else [reference.data.captions[index] for index in reference.chosen]
-    )
+    captions = captions_of(reference, setting.pictures)
     requests = [setting.request(caption, seed) for seed, caption in enumerate(captions)]
     peers = _peers(options.quick)
     comparison = Comparison(pipeline, requests, BATCH)
@@ -79,9 +74,6 @@ def _turns(pipeline: Pipeline, contestant: Accelerated, requests: Sequence[Reque
         ]
         with accelerated(pipeline, settings, contestant.schedule) as decide:
             results = Engine(pipeline, EngineSettings(slots=BATCH), decide=decide).generate(asked)
-        for result in results:
-            if result.error is not None:
-                raise result.error
         contestant.batches.append(np.stack([np.asarray(result.image.convert("RGB")) for result in results]))
         yield min(1.0, (start + BATCH) / len(requests))
 

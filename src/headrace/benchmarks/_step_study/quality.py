@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.features import NearestPictures
-from headrace.evaluation.metrics.gaussian import Gaussian, frechet_distance
+from headrace.evaluation.metrics.gaussian import Gaussian
+from headrace.tuning.judges import features, frechet
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ class Judge:
         if truth is not None:
             self.measures = (RECALL, FRECHET, PSNR) if truth.own is not None else (FRECHET, PSNR)
             self._nearest = NearestPictures(truth.pictures) if truth.own is not None else None
-            self._real = gaussian_of(truth.extractor, truth.pictures)
+            self._real = Gaussian.of(features(truth.extractor, truth.pictures))
 
     def scores(self, made: Pixels) -> Scores:
         """Of one set, uint8 [N, H, W, 3]."""
@@ -76,7 +76,7 @@ class Judge:
         kinds: list[tuple[Measure, Floats, Callable[[Floats], Floats]]] = [(PSNR, squared, _decibels)]
         figures: dict[str, float] = {}
         if self._truth is not None:
-            figures[FRECHET.name] = frechet_distance(gaussian_of(self._truth.extractor, made), self._real)
+            figures[FRECHET.name] = frechet(self._truth.extractor, made, self._real)
             if self._truth.own is not None and self._nearest is not None:
                 hits = (self._nearest.ranks(made, self._truth.own) == 0).astype(np.float64)
                 kinds.append((RECALL, hits, lambda mean: mean))
@@ -85,15 +85,6 @@ class Judge:
             figures[measure.name] = float(shown(np.array(values.mean())))
             replicates[measure.name] = shown(self._weights @ values)
         return Scores(figures, replicates)
-
-
-def gaussian_of(extractor: FeatureExtractor, pictures: Pixels, chunk: int = 64) -> Gaussian:
-    """Of the features of uint8 [N, H, W, 3]."""
-    rows: Sequence[torch.Tensor] = [
-        extractor(torch.from_numpy(part).permute(0, 3, 1, 2).contiguous()).pooled
-        for part in np.array_split(pictures, -(-len(pictures) // chunk))
-    ]
-    return Gaussian.of(torch.cat(list(rows)).cpu().numpy())
 
 
 def _decibels(error: Floats) -> Floats:

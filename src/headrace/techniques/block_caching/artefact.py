@@ -126,8 +126,7 @@ class BlockCacheArtefact(Artefact):
     @property
     def schedule(self) -> Schedule:
         """Which rows evaluate which blocks."""
-        compute = np.array([[letter == "#" for letter in line] for line in self.compute])
-        return Schedule(self.blocks, np.array(self.timesteps), compute)
+        return Schedule.of_letters(self.blocks, self.timesteps, self.compute)
 
     @property
     def identity(self) -> str:
@@ -202,10 +201,9 @@ def _chosen(profile: Profile, displacement: Displacement | None, choice: Choice)
         "most_saving": most_saving(blocks, len(schedule), cost),
         "speedup_bound": 1 / (1 - saved),
     }
-    letters = tuple("".join("#" if computes else "." for computes in row) for row in schedule.compute.tolist())
     return {
-        "blocks": blocks, "compute": letters, "criterion": choice.criterion, "delta": float(delta), "saving": saved,
-        "figures": figures,
+        "blocks": blocks, "compute": schedule.letters, "criterion": choice.criterion, "delta": float(delta),
+        "saving": saved, "figures": figures,
     }  # fmt: skip
 
 

@@ -57,6 +57,17 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    @classmethod
+    def of_letters(cls, blocks: Sequence[str], timesteps: ArrayLike, letters: Sequence[str]) -> Schedule:
+        """From a text a row, a letter a block, as files hold it: # evaluated, . reused."""
+        compute = np.array([[letter == "#" for letter in line] for line in letters])
+        return cls(tuple(blocks), np.asarray(timesteps, dtype=np.float64), compute)
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """What `of_letters` reads."""
+        return tuple("".join("#" if computes else "." for computes in row) for row in self.compute.tolist())
+
 
 def from_change(blocks: Sequence[str], timesteps: ArrayLike, change: ArrayLike, delta: float) -> Schedule:
     """Equation 7: a value is kept as long as the change since it was computed, added up, does not exceed `delta`.

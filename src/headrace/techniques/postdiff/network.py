@@ -59,15 +59,14 @@ def enable(
 def fill(plan: Plan, cache: RowCache, interval: int = INTERVAL, share: float = SHARE) -> Plan:
     """`module_caching` for a cache that may hold other blocks too, made consistent where blocks lie inside others.
 
-    The plan decides on no block yet, on all of the cache's, or, as block caching leaves it, on those that come first in
-    the cache; then the others are added. Raises as `module_caching` does.
+    What the plan decides already, as block caching leaves it, is of the blocks that come first in the cache, and stays:
+    it may be a schedule of the branch itself. Raises as `module_caching` does.
     """
-    missing = len(cache.blocks) - plan.blocks
-    if plan.blocks and missing > 0:
-        added = np.ones((len(plan), missing), np.bool_)
-        plan = plan.with_columns(compute=np.concatenate([plan.compute, added], axis=1))
-    filled = module_caching(plan, cache.blocks, interval, share)
-    return filled.with_columns(compute=consistent(filled.compute, cache.inside))
+    decided = plan.compute
+    compute = np.ones((len(plan), len(cache.blocks)), np.bool_)
+    compute = module_caching(plan.with_columns(compute=compute), cache.blocks, interval, share).compute.copy()
+    compute[:, : decided.shape[1]] = decided
+    return plan.with_columns(compute=consistent(compute, cache.inside))
 
 
 def deep_blocks(network: torch.nn.Module, branch: str | None = None) -> tuple[str]:
