@@ -9,10 +9,13 @@ from headrace.benchmarks._block_cache.quality import Quality
 from headrace.benchmarks._postdiff.combination import DIFFUSERS, PLAIN, measure_combination
 from headrace.benchmarks._postdiff.mechanisms import MECHANISMS, TOGETHER, mechanism
 from headrace.benchmarks._postdiff.quality import Accelerated, margins
+from headrace.benchmarks._postdiff.ranking import agreement, picture_scores
 from headrace.benchmarks._postdiff.regret import regret
+from headrace.benchmarks._postdiff.sources import measure_sources
 from headrace.benchmarks._postdiff.speed import measure_speed
 from headrace.benchmarks.postdiff import _ours
 from headrace.models.pipelines.loading import load
+from headrace.request import Request
 from headrace.tuning.interval import Interval
 from headrace.tuning.settings import Settings
 from headrace.tuning.space import Space
@@ -38,6 +41,7 @@ def test_a_margin_is_over_ours_that_are_as_fast():
             quality("very fast", 0.1, 0.1),
         ],
         {"slow and good", "fast"},
+        lambda one: one.recall,
     )
     assert found == {"fewer steps": pytest.approx(-0.05), "very fast": None}
 
@@ -85,6 +89,32 @@ def test_regret_is_small_where_the_landscape_is_plain_and_never_negative():
     space = Space(Settings.parse({}), {"steps": (20, 15, 10, 5), "deep_interval": (1, 2, 3)})
     lost = regret(landscape(space), space)
     assert 0 <= lost < 0.1
+
+
+def test_a_ranking_that_every_picture_gives_needs_few_of_them():
+    worth = np.arange(6.0)[:, None] + np.random.default_rng(0).normal(0, 0.01, (6, 40))
+    assert agreement(worth, 5) == pytest.approx(1.0)
+
+
+def test_a_ranking_by_chance_agrees_with_nothing():
+    scores = np.random.default_rng(0).normal(size=(6, 400))
+    assert abs(agreement(scores, 200)) < 0.5
+
+
+def test_pictures_are_scored_against_plain_ones():
+    pixels = [np.full((4, 8, 8, 3), level, np.uint8) for level in (10, 10, 14)]
+    contestants = [Accelerated(str(number), "", Settings.parse({}), None, [one]) for number, one in enumerate(pixels)]
+    scores = picture_scores(contestants, None)
+    assert scores.keys() == {"psnr"}
+    assert scores["psnr"].tolist() == [[0.0] * 4, [-16.0] * 4]
+
+
+def test_sources_of_cross_attention_differ_and_leave_no_cache(model):
+    pipeline = load(model)
+    found = measure_sources(pipeline, [Request(prompt="red apple", steps=4, seed=seed) for seed in range(2)])
+    assert set(found) == {"own", "conditional", "unconditional", "mean"}
+    assert len(set(found.values())) > 1
+    assert pipeline.row_cache is None
 
 
 def test_accelerated_pictures_are_joined():

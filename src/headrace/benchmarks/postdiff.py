@@ -6,9 +6,12 @@ Contestants take turns, so that a slow spell of the machine falls on all of them
    CPU, 512 px on a GPU; a quick run: SD 1.5 alone, 128 px, 6 steps), denoising alone: mixed resolution (s = 0.5,
    beta = 0.5), the deep branch every second row (k = 2), cross-attention reused and guidance dropped after m = 0.75,
    each alone and together. Paper: SD 1.5 2.93 s to 1.14 s (A5000), PixArt-alpha 1.752 s to 1.382 s (H100).
-2. On a trained model, in one run: each mechanism, all together, a grid of them at 20, 14 and 10 steps, DeepCache,
-   T-GATE, Faster Diffusion's idea and fewer steps: PSNR to plain sampling and, with `--data`, recall of the captions
-   and Frechet distance, against latency. `tuner_regret`: what a search of half of that grid loses against all of it.
+2. On a trained model, in one run: each mechanism, all together, a grid of them at 20, 14 and 10 steps, the deep branch
+   evaluated in the rows that displace the latents least, DeepCache, T-GATE, Faster Diffusion's idea and fewer steps:
+   PSNR to plain sampling and, with `--data`, recall of the captions and Frechet distance, against latency. `margins`:
+   how far the best of ours that is as fast is ahead of each other. `tuner_regret`: what a search of half of the grid
+   loses against all of it. `ranking_agreement`: whether few pictures rank our settings as the rest does.
+   `cross_attention_sources`: PSNR where cross-attention is reused from either guidance branch, both or the mean.
 3. Requests of mixed steps and guidance scales, from prompt to pixels: diffusers one by one, the engine, and the engine
    with block caching, mixed resolution and guidance cut-off together.
 """
@@ -16,7 +19,7 @@ Contestants take turns, so that a slow spell of the machine falls on all of them
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,11 @@ from headrace.benchmarks._block_cache.quality import Quality
 from headrace.benchmarks._block_cache.setting import Setting
 from headrace.benchmarks._block_cache.study import EXTRACTOR, calibrated, captions_of, reference_of
 from headrace.benchmarks._postdiff.combination import Service, measure_combination
-from headrace.benchmarks._postdiff.display import combination_table, plot, speed_table
+from headrace.benchmarks._postdiff.display import combination_table, plot, ranking_table, speed_table
 from headrace.benchmarks._postdiff.mechanisms import MECHANISMS, PLAIN, TOGETHER, mechanism
 from headrace.benchmarks._postdiff.quality import Accelerated, margins, measure_quality
 from headrace.benchmarks._postdiff.regret import regret
+from headrace.benchmarks._postdiff.sources import measure_sources
 from headrace.benchmarks._postdiff.speed import Speed, measure_speed
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
@@ -41,6 +45,7 @@ from headrace.engine.allocator import keep_freed_memory
 from headrace.files import write_file
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
+from headrace.models.row_call import Source
 from headrace.techniques.block_caching.artefact import Cached, Choice, choose
 from headrace.techniques.block_caching.schedule import Schedule
 from headrace.tuning.interval import Interval
@@ -52,10 +57,21 @@ SOLVER, STEPS = "dpm++2m", 20
 PAPER_SD15, PAPER_PIXART = 2.93 / 1.14, 1.752 / 1.382
 SETTING, QUICK_SETTING = Setting(SOLVER, STEPS, 256), Setting(SOLVER, STEPS, 8)
 SERVED, QUICK_SERVED = 96, 6
+SOURCE_PICTURES = 64
 BLOCK_SAVINGS: dict[Cached, float] = {"all": 0.27, "branch": 0.54}  # all blocks together, or the deep branch
+BRANCH_SAVINGS, QUICK_BRANCH_SAVINGS = (0.11, 0.19, 0.27, 0.38, 0.46, 0.54), (0.38,)
+GUIDED_SHARES = (1.0, 0.75)
+Schedules = Mapping[tuple[Cached, float], Schedule]
 GRID: dict[str, tuple[Any, ...]] = {
     "steps": (20, 14, 10), "guidance_share": (1.0, 0.75), "low_share": (0.0, 0.5), "deep_interval": (1, 2),
 }  # fmt: skip
+# PostDiff's constants, one at a time: s, beta, k and m.
+VARIED: tuple[dict[str, float], ...] = (
+    {"low_share": 0.25, "low_scale": 0.5}, {"low_share": 0.25, "low_scale": 0.75},
+    {"low_share": 0.5, "low_scale": 0.75}, {"low_share": 0.75, "low_scale": 0.5},
+    {"deep_interval": 3}, {"deep_interval": 5},
+    {"guidance_share": 0.5}, {"guidance_share": 0.6}, {"guidance_share": 0.9},
+)  # fmt: skip
 QUICK_GRID: dict[str, tuple[Any, ...]] = {"steps": (20,), "low_share": (0.0, 0.5), "deep_interval": (1, 2)}
 
 
@@ -67,16 +83,23 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
         console.print(speed_table(speed, describe_device(options.device)))
     pipeline = load(options.model, device=options.device)
     setting = QUICK_SETTING if options.quick else SETTING
-    ours = _ours(options.quick)
-    qualities = measure_quality(pipeline, setting, list(ours.values()), options)
+    schedules = _schedules(pipeline, setting, options.quick)
+    ours = _ours(options.quick) | _by_displacement(schedules, options.quick)
+    judgement = measure_quality(pipeline, setting, list(ours.values()), options)
+    qualities = judgement.qualities
     console.print(quality_table(qualities, SOLVER, STEPS, EXTRACTOR))
-    lost = regret(_outcomes(ours, qualities), Space(Settings.parse({"solver": SOLVER}), _grid(options.quick)))
-    services = _serve(pipeline, options)
+    lost = regret(
+        _outcomes(qualities, ours, options.quick), Space(Settings.parse({"solver": SOLVER}), _grid(options.quick))
+    )
+    sources = {} if options.quick else _sources(pipeline, setting, options)
+    console.print(ranking_table(judgement.agreement, sources))
+    services = _serve(pipeline, schedules, options)
     console.print(combination_table(services))
     figures = _figures(speeds, qualities, services) | {
         "tuner_regret": round(lost, 4), "device": describe_device(options.device),
         "threads": torch.get_num_threads(), "model": pipeline.name, "pictures": setting.pictures,
-        "margins": margins(qualities, {one.name for one in ours.values()}),
+        "margins": _margins(qualities, {one.name for one in ours.values()}),
+        "ranking_agreement": judgement.agreement, "cross_attention_sources": sources,
     }  # fmt: skip
     if options.out is not None:
         _write(options.out, figures, qualities)
@@ -100,6 +123,12 @@ def _grid(quick: bool) -> dict[str, tuple[Any, ...]]:
     return QUICK_GRID if quick else GRID
 
 
+def _grid_settings(quick: bool) -> list[Settings]:
+    grid = _grid(quick)
+    chosen = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
+    return [Settings.parse({"solver": SOLVER, **values}).canonical for values in chosen]
+
+
 def _ours(quick: bool) -> dict[str, Accelerated]:
     """By identity: the mechanisms alone and together, then what else is in the grid; plain settings too."""
     found: dict[str, Accelerated] = {}
@@ -107,39 +136,72 @@ def _ours(quick: bool) -> dict[str, Accelerated]:
         settings = mechanism(name, SOLVER, STEPS)
         group = "PostDiff" if name == TOGETHER else "PostDiff, each alone"
         found[settings.identity] = Accelerated("engine, plain" if name == PLAIN else name, group, settings)
-    grid = _grid(quick)
-    for values in product(*grid.values()):
-        settings = Settings.parse({"solver": SOLVER, **dict(zip(grid, values, strict=True))}).canonical
+    varied = () if quick else VARIED
+    for settings in (Settings.parse({"solver": SOLVER, "steps": STEPS, **values}) for values in varied):
+        found[settings.identity] = Accelerated(settings.label, "constants varied", settings)
+    for settings in _grid_settings(quick):
         found.setdefault(settings.identity, Accelerated(settings.label, "tuned grid", settings))
     return found
 
 
-def _outcomes(ours: Mapping[str, Accelerated], qualities: Sequence[Quality]) -> dict[Settings, Outcome]:
-    """Recall, or PSNR where there is no data, as a tuner would find it."""
-    by_name = {one.name: one for one in qualities}
-    found = {}
-    for one in ours.values():
-        quality = by_name[one.name]
-        worth = quality.psnr if quality.recall is None else quality.recall
-        found[one.settings] = Outcome(cost=Interval.exact(quality.latency), quality=Interval.exact(worth))
+def _schedules(pipeline: Pipeline, setting: Setting, quick: bool) -> dict[tuple[Cached, float], Schedule]:
+    """By what is cached and the share of the network's work that it saves, all of one measurement."""
+    found, displacements = calibrated(pipeline, setting, quick)
+    savings = {*BLOCK_SAVINGS.items(), *(("branch", share) for share in _branch_savings(quick))}
+    return {
+        (kind, share): choose(found, displacements[kind], Choice(kind, saving=share, criterion="displacement"))[0]
+        for kind, share in sorted(savings)
+    }
+
+
+def _branch_savings(quick: bool) -> tuple[float, ...]:
+    return QUICK_BRANCH_SAVINGS if quick else BRANCH_SAVINGS
+
+
+def _sources(pipeline: Pipeline, setting: Setting, options: BenchOptions) -> dict[Source, float]:
+    captions = captions_of(reference_of(pipeline, options, SOURCE_PICTURES), SOURCE_PICTURES)
+    return measure_sources(pipeline, [setting.request(caption, seed) for seed, caption in enumerate(captions)])
+
+
+def _by_displacement(schedules: Schedules, quick: bool) -> dict[str, Accelerated]:
+    """By identity: the deep branch where its reuse displaces the latents least, guided to the end or not."""
+    found: dict[str, Accelerated] = {}
+    for share, guided in product(_branch_savings(quick), GUIDED_SHARES[:1] if quick else GUIDED_SHARES):
+        settings = Settings.parse(
+            {"solver": SOLVER, "steps": STEPS, "guidance_share": guided, "block_saving": share, "block_kind": "branch"}
+        )
+        schedule = schedules["branch", share]
+        found[settings.identity] = Accelerated(settings.label, "deep branch by displacement", settings, schedule)
     return found
 
 
-def _serve(pipeline: Pipeline, options: BenchOptions) -> list[Service]:
+def _margins(qualities: Sequence[Quality], ours: Collection[str]) -> dict[str, dict[str, float | None]]:
+    """By measure: recall where there is data, and PSNR to plain sampling."""
+    found = {"psnr": margins(qualities, ours, lambda one: one.psnr)}
+    recalls = {one.name: one.recall for one in qualities if one.recall is not None}
+    return ({"recall": margins(qualities, ours, lambda one: recalls[one.name])} if recalls else {}) | found
+
+
+def _outcomes(qualities: Sequence[Quality], ours: Mapping[str, Accelerated], quick: bool) -> dict[Settings, Outcome]:
+    """Of the grid: recall, or PSNR where there is no data, as a tuner would find it."""
+    by_name = {one.name: one for one in qualities}
+    found = {}
+    for settings in _grid_settings(quick):
+        quality = by_name[ours[settings.identity].name]
+        worth = quality.psnr if quality.recall is None else quality.recall
+        found[settings] = Outcome(cost=Interval.exact(quality.latency), quality=Interval.exact(worth))
+    return found
+
+
+def _serve(pipeline: Pipeline, schedules: Schedules, options: BenchOptions) -> list[Service]:
     count = QUICK_SERVED if options.quick else SERVED
     reference = reference_of(pipeline, options, count)
-    setting = Setting(SOLVER, STEPS, count)
-    found, displacements = calibrated(pipeline, setting, quick=True)
-    schedules = {
-        kind: choose(found, displacements[kind], Choice(kind, saving=share, criterion="displacement"))[0]
-        for kind, share in BLOCK_SAVINGS.items()
-    }
     return measure_combination(
         pipeline, options.model, captions_of(reference, count), _combinations(schedules, options.quick), reference
     )
 
 
-def _combinations(schedules: Mapping[Cached, Schedule], quick: bool) -> dict[str, tuple[Settings, Schedule | None]]:
+def _combinations(schedules: Schedules, quick: bool) -> dict[str, tuple[Settings, Schedule | None]]:
     """Names say what is on besides continuous batching."""
     caching, deep = (
         {"block_saving": BLOCK_SAVINGS[kind], "block_kind": kind, "block_criterion": "displacement"}
@@ -161,7 +223,8 @@ def _combinations(schedules: Mapping[Cached, Schedule], quick: bool) -> dict[str
     found: dict[str, tuple[Settings, Schedule | None]] = {}
     for name, values in wanted.items():
         settings = Settings.parse({"solver": SOLVER, **values})
-        found[name] = settings, schedules[settings.block_kind] if settings.block_saving else None
+        cached = settings.block_kind, settings.block_saving
+        found[name] = settings, schedules[cached] if settings.block_saving else None
     return found
 
 

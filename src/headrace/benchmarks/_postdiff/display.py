@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -12,10 +12,12 @@ from headrace.benchmarks._postdiff.combination import Service
 from headrace.benchmarks._postdiff.mechanisms import TOGETHER
 from headrace.benchmarks._postdiff.speed import Speed
 from headrace.files import write_file
+from headrace.models.row_call import Source
 
 _COLOURS = {
     "PostDiff": "#d00000", "PostDiff, each alone": "#2a6f97", "fewer steps": "#888888", "DeepCache": "#e09f3e",
     "T-GATE": "#6a994e", "Faster Diffusion": "#9d4edd", "tuned grid": "#f4a6a6",
+    "deep branch by displacement": "#c2185b", "constants varied": "#7f9fb5",
 }  # fmt: skip
 
 
@@ -36,6 +38,17 @@ def combination_table(services: Sequence[Service]) -> Table:
     for one in services:
         shown = "" if one.recall is None else f"{one.recall:.1%}"
         table.add_row(one.name, f"{one.images_per_second:.2f}", f"x{one.speedup:.2f}", shown)
+    return table
+
+
+def ranking_table(agreement: Mapping[str, Mapping[int, float]], sources: Mapping[Source, float]) -> Table:
+    """How well few pictures rank settings, and which branch's cross-attention keeps pictures nearest to plain ones."""
+    table = Table("", "", "figure", title="calibration and cross-attention")
+    for measure, found in agreement.items():
+        for pictures, tau in found.items():
+            table.add_row(f"ranking by {measure}, {pictures} pictures", "Kendall's tau to the others'", f"{tau:.2f}")
+    for source, decibels in sources.items():
+        table.add_row(f"cross-attention of {source}", "PSNR to plain, dB", f"{decibels:.1f}")
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from headrace.benchmarks._block_cache.setting import Setting
 from headrace.benchmarks._block_cache.study import captions_of, reference_of
 from headrace.benchmarks._contestants import race
 from headrace.benchmarks._peers import DeepCache, FasterDiffusion, FewerSteps, TGate, Uncached
+from headrace.benchmarks._postdiff.ranking import agreements
 from headrace.benchmarks._progress import bars
 from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
@@ -43,10 +44,18 @@ class Accelerated:
         return np.concatenate(self.batches)
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """Every contestant's quality, plain sampling first, and how well fewer pictures would have ranked ours."""
+
+    qualities: list[Quality]
+    agreement: dict[str, dict[int, float]]
+
+
 def measure_quality(
     pipeline: Pipeline, setting: Setting, ours: Sequence[Accelerated], options: BenchOptions
-) -> list[Quality]:
-    """Plain sampling first, then `ours`, the peers that are installed, and fewer steps. Raises `DataError`."""
+) -> Judgement:
+    """Plain sampling, `ours`, the peers that are installed, and fewer steps. Raises `DataError`."""
     reference = reference_of(pipeline, options, setting.pictures)
     captions = captions_of(reference, setting.pictures)
     requests = [setting.request(caption, seed) for seed, caption in enumerate(captions)]
@@ -61,7 +70,8 @@ def measure_quality(
     turns |= {one.name: _turns(pipeline, one, requests) for one in ours}
     with bars() as show:
         seconds = race(turns, pipeline.device.type, show)
-    return judge([peers[0], *ours, *peers[1:]], seconds, reference)
+    qualities = judge([peers[0], *ours, *peers[1:]], seconds, reference)
+    return Judgement(qualities, agreements([peers[0], *ours], reference))
 
 
 def _turns(pipeline: Pipeline, contestant: Accelerated, requests: Sequence[Request]) -> Iterator[float]:
@@ -91,19 +101,17 @@ def _peers(quick: bool) -> list[Contestant]:
     return peers
 
 
-def margins(qualities: Sequence[Quality], ours: Collection[str]) -> dict[str, float | None]:
-    """For each other contestant: the best recall of ours that is at least as fast, less its own.
+def margins(
+    qualities: Sequence[Quality], ours: Collection[str], worth: Callable[[Quality], float]
+) -> dict[str, float | None]:
+    """For each other contestant: the best worth of ours that is at least as fast, less its own.
 
-    Positive where ours is ahead, None where none of ours is as fast. PSNR stands in for recall where there is no data.
+    Positive where ours is ahead, None where none of ours is as fast.
     """
     found: dict[str, float | None] = {}
     for other in qualities:
         if other.name in ours or other.group == "plain":
             continue
-        rivals = [_worth(one) for one in qualities if one.name in ours and one.latency <= other.latency]
-        found[other.name] = round(max(rivals) - _worth(other), 4) if rivals else None
+        rivals = [worth(one) for one in qualities if one.name in ours and one.latency <= other.latency]
+        found[other.name] = round(max(rivals) - worth(other), 4) if rivals else None
     return found
-
-
-def _worth(quality: Quality) -> float:
-    return quality.psnr if quality.recall is None else quality.recall
