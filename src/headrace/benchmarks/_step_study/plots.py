@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from headrace.benchmarks._step_study.families import PLAIN
 from headrace.benchmarks._step_study.quality import PSNR, Measure
@@ -55,8 +55,9 @@ def _panel(
         for point, one, value in zip(points, costs, values, strict=True):
             axes.plot(one, value, _shape(point.settings.steps, steps), color=colour, markersize=6)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="both", labelsize=8)
     axes.set_xlabel(_LABELS[cost])
     axes.set_ylabel(measure.label)
