@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def draw_front(found: Found, metric: str, path: Path, chosen: AccelerationArtefact | None = None) -> None:
     """Writes the plot as PNG, by rename. Raises `OutputError`."""
-    canvas = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    canvas = Figure(figsize=(10, 6), dpi=120, layout="constrained")
     axes = canvas.add_subplot()
     others = [trial.found for trial in found.trials if trial not in found.front]
     axes.scatter(
@@ -30,10 +30,14 @@ def draw_front(found: Found, metric: str, path: Path, chosen: AccelerationArtefa
     for number, trial in enumerate(found.front):
         label = "Pareto front, 95% intervals" if number == 0 else None
         _point(axes, trial.found.speedup, trial.found.quality, "o", "tab:blue", label)
-    _label(axes, found)
+    _number(axes, found)
     _point(axes, Interval.exact(1.0), found.plain.quality, "*", "black", "plain sampling")
     if chosen is not None:
         _point(axes, chosen.expected.speedup, chosen.expected.quality, "D", "tab:orange", "chosen")
+        if "against_plain" in chosen.confirmed.figures:
+            plain = chosen.confirmed.quality.value - chosen.confirmed.figures["against_plain"]
+            label = f"plain, on the {chosen.confirmed.pictures} others"
+            axes.plot([1.0], [plain], "*", color="tab:green", markersize=9, label=label)
         _point(
             axes, chosen.confirmed.speedup, chosen.confirmed.quality, "s", "tab:green",
             f"chosen, on {chosen.confirmed.pictures} other prompts",
@@ -54,14 +58,17 @@ def _point(axes: Axes, x: Interval, y: Interval, marker: str, colour: str, label
     )  # fmt: skip
 
 
-def _label(axes: Axes, found: Found) -> None:
-    """The settings beside their points, on the side where there is more room, above and below in turn."""
-    speeds = [trial.found.speedup.value for trial in found.front]
-    middle = (min(speeds) + max(speeds)) / 2
-    for number, trial in enumerate(found.front):
-        left = trial.found.speedup.value <= middle
+def _number(axes: Axes, found: Found) -> None:
+    """A number at each point of the front, and the settings behind the numbers in a column beside the plot."""
+    for number, trial in enumerate(found.front, start=1):
         axes.annotate(
-            trial.settings.label.replace(", ", "\n"), (trial.found.speedup.value, trial.found.quality.value),
-            xytext=(8 if left else -8, 8 if number % 2 else -8), textcoords="offset points", fontsize=6.5,
-            ha="left" if left else "right", va="bottom" if number % 2 else "top",
+            str(number), (trial.found.speedup.value, trial.found.quality.value), xytext=(7, 5),
+            textcoords="offset points", fontsize=9, fontweight="bold",
         )  # fmt: skip
+    lines = [f"{number}  {_lines(trial.settings.label)}" for number, trial in enumerate(found.front, start=1)]
+    axes.text(1.02, 1.0, "\n\n".join(lines), transform=axes.transAxes, fontsize=7.5, va="top", ha="left")
+
+
+def _lines(label: str) -> str:
+    """The solver and its steps, and a line for each technique, indented under the number."""
+    return label.replace(", ", "\n    ")
