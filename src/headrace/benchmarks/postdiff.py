@@ -61,6 +61,9 @@ SOURCE_PICTURES = 64
 BLOCK_SAVINGS: dict[Cached, float] = {"all": 0.27, "branch": 0.54}  # all blocks together, or the deep branch
 BRANCH_SAVINGS, QUICK_BRANCH_SAVINGS = (0.11, 0.19, 0.27, 0.38, 0.46, 0.54), (0.38,)
 GUIDED_SHARES = (1.0, 0.75)
+# What `headrace tune emoji --target-speedup 2` chose (docs/results/postdiff.md), its number of steps left aside.
+TUNED_SAVING: tuple[Cached, float] = ("all", 0.3)
+TUNED: dict[str, Any] = {"guidance_share": 0.6, "deep_interval": 3, "cross_share": 0.5, "block_saving": 0.3}
 Schedules = Mapping[tuple[Cached, float], Schedule]
 GRID: dict[str, tuple[Any, ...]] = {
     "steps": (20, 14, 10), "guidance_share": (1.0, 0.75), "low_share": (0.0, 0.5), "deep_interval": (1, 2),
@@ -147,7 +150,11 @@ def _ours(quick: bool) -> dict[str, Accelerated]:
 def _schedules(pipeline: Pipeline, setting: Setting, quick: bool) -> dict[tuple[Cached, float], Schedule]:
     """By what is cached and the share of the network's work that it saves, all of one measurement."""
     found, displacements = calibrated(pipeline, setting, quick)
-    savings = {*BLOCK_SAVINGS.items(), *(("branch", share) for share in _branch_savings(quick))}
+    savings = {
+        *BLOCK_SAVINGS.items(),
+        TUNED_SAVING,
+        *(("branch", share) for share in _branch_savings(quick)),
+    }
     return {
         (kind, share): choose(found, displacements[kind], Choice(kind, saving=share, criterion="displacement"))[0]
         for kind, share in sorted(savings)
@@ -219,6 +226,7 @@ def _combinations(schedules: Schedules, quick: bool) -> dict[str, tuple[Settings
             "+ deep branch cached, guidance cut-off": {**deep, **guidance},
             "+ deep branch cached, mixed resolution, guidance cut-off": {**deep, **resolution, **guidance},
             "+ PostDiff": MECHANISMS[TOGETHER],
+            "+ tuned settings": TUNED,
         }
     found: dict[str, tuple[Settings, Schedule | None]] = {}
     for name, values in wanted.items():
