@@ -8,11 +8,11 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
-from headrace.artefact import Artefact
+from headrace.artefact import Artefact, SolverArtefact
 from headrace.errors import ArtefactError, OutputError
 
 
-class Width(Artefact):
+class Width(SolverArtefact):
     KIND: ClassVar[str] = "width"
 
     width: float = Field(ge=0)
@@ -80,6 +80,13 @@ def test_missing_keys_files_and_folders(tmp_path):
         Width.load(tmp_path)
     with pytest.raises(OutputError):
         make().save(tmp_path / "short.json" / "below.json")
+
+
+def test_what_no_solver_was_measured_with_names_none():
+    class Speed(Artefact):
+        KIND: ClassVar[str] = "speed"
+
+    assert not {"solver", "steps"} & set(Speed(model="m", weights="w").model_dump())
 
 
 def test_an_artefact_of_another_kind_is_not_built():

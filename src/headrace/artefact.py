@@ -33,8 +33,6 @@ class Artefact(BaseModel):
     kind: str = Field(default="", description="what was calibrated")
     model: str = Field(min_length=1, description="name of the model")
     weights: str = Field(min_length=1, description="fingerprint of the model's files")
-    solver: str = Field(min_length=1, description="class of the solver and a digest of its configuration")
-    steps: int = Field(ge=1, description="inference steps")
     date: str = Field(default_factory=_now, description="when it was made, UTC, ISO 8601")
     headrace: str = Field(default_factory=software, description="version that made it")
     figures: dict[str, float] = Field(default_factory=dict, description="what was measured, by name")
@@ -75,6 +73,13 @@ class Artefact(BaseModel):
             where = ".".join(str(part) for part in first["loc"]) or "the whole"
             reason = first["msg"].removeprefix("Value error, ")
             raise ArtefactError(f"{name!r}: {where}: {reason}", _UNCHANGED) from None
+
+
+class SolverArtefact(Artefact):
+    """An artefact that holds for one solver and number of steps."""
+
+    solver: str = Field(min_length=1, description="class of the solver and a digest of its configuration")
+    steps: int = Field(ge=1, description="inference steps")
 
 
 def kind_of(path: str | Path) -> str:

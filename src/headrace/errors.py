@@ -68,6 +68,10 @@ class ExecutionError(HeadraceError):
     """The network or the decoder raised on this request alone."""
 
 
+class OrderError(HeadraceError):
+    """A round was ordered that cannot be run: a row of a request without a slot, a chunk of one that is not denoised."""
+
+
 class RecipeError(HeadraceError):
     """A training recipe has an unknown key, a wrong type or values that do not fit together."""
 
@@ -94,6 +98,10 @@ class CalibrationError(HeadraceError):
 
 class TuningError(HeadraceError):
     """A tuning was asked for what no settings give, or its folder holds the state of another one."""
+
+
+class ServingError(HeadraceError):
+    """A scheduler, controller or simulation was given what it cannot work with: eta below 0, an unknown policy."""
 
 
 class HeadraceWarning(UserWarning):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headrace.artefact import Artefact
+from headrace.artefact import SolverArtefact
 from headrace.errors import ArtefactError, CalibrationError, HeadraceWarning
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
@@ -76,7 +76,7 @@ class FrontPoint(_Part):
     )
 
 
-class AccelerationArtefact(Artefact):
+class AccelerationArtefact(SolverArtefact):
     """The settings that were chosen, and what they were chosen from."""
 
     KIND: ClassVar[str] = "acceleration"

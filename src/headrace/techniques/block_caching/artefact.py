@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 import numpy as np
 from pydantic import Field
 
-from headrace.artefact import Artefact
+from headrace.artefact import SolverArtefact
 from headrace.errors import ArtefactError, CalibrationError
 from headrace.models.blocks import Kind
 from headrace.plan import Plan
@@ -70,7 +70,7 @@ class Choice:
             check_target(self.saving)
 
 
-class BlockCacheArtefact(Artefact):
+class BlockCacheArtefact(SolverArtefact):
     """What `headrace calibrate blocks` found: the profile of all blocks, and the schedule of those that are cached."""
 
     KIND: ClassVar[str] = "block cache schedule"
