@@ -104,5 +104,9 @@ class ServingError(HeadraceError):
     """A scheduler, controller or simulation was given what it cannot work with: eta below 0, an unknown policy."""
 
 
+class TraceError(ServingError):
+    """A trace of arrivals cannot be read, lacks a column, goes back in time or holds a value out of range."""
+
+
 class HeadraceWarning(UserWarning):
     """Something works, but not as well as it could; the message says what would be better."""

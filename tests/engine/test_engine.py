@@ -5,7 +5,7 @@ from fake_pipeline import FakePipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.engine import Engine, EngineSettings
+from headrace.engine import Engine, EngineSettings, Order
 from headrace.errors import (
     CapacityError,
     ExecutionError,
@@ -198,8 +198,8 @@ def test_cancelled_requests_never_appear_and_free_their_slots():
 def test_a_round_can_be_kept_to_some_requests():
     engine = Engine(FakePipeline())
     first, second = (engine.submit(Request(prompt="a", steps=2, seed=seed)) for seed in (0, 1))
-    engine.step(only=[second])
-    engine.step(only=[second])
+    engine.step(Order(rows=[second]))
+    engine.step(Order(rows=[second]))
     assert [result.number for result in engine.collect()] == [second]
     assert engine.resident == [first]
 

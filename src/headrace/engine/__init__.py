@@ -1,7 +1,8 @@
 """The engine: rows of many requests gathered, called and scattered."""
 
 from headrace.engine.engine import Engine
+from headrace.engine.order import Order, Standing
 from headrace.engine.result import Progress, Result, RoundReport
 from headrace.engine.settings import EngineSettings
 
-__all__ = ["Engine", "EngineSettings", "Progress", "Result", "RoundReport"]
+__all__ = ["Engine", "EngineSettings", "Order", "Progress", "Result", "RoundReport", "Standing"]

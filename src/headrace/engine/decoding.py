@@ -1,4 +1,4 @@
-"""Finished latents to pixels."""
+"""Finished latents to pixels, whole or chunk by chunk; who cannot be decoded, fails alone."""
 
 from __future__ import annotations
 
@@ -12,64 +12,120 @@ import torch
 
 from headrace.engine.slot import Slot
 from headrace.errors import ExecutionError, HeadraceError, NumericalError
-from headrace.models.pipelines.base import LatentShape, Pipeline
+from headrace.models.pipelines.base import Chunk, LatentShape, Pipeline
 
 Pixels = npt.NDArray[np.uint8]
+Outcome = tuple[Slot, Pixels | HeadraceError]
 
 
-@dataclass
-class _Decoded:
-    """Pictures of one decoder call, still on the device: uint8 [N, H, W, channels] and [N] flags."""
+class Decoding:
+    """How far the decoding of one request is. It belongs to the request's slot and goes with it.
 
-    slots: Sequence[Slot]
+    `state` is what the next chunk takes: the latents [1, C, h, w] at first, then what the last chunk left, [1, ...].
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], latents: torch.Tensor) -> None:
+        self.chunks = chunks
+        self.done = 0
+        self.state = latents[None]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What a last chunk made, on the host or on its way there: uint8 [1, H, W, channels], and whether it is sound."""
+
     pixels: torch.Tensor
     finite: torch.Tensor
 
 
-def decode(pipeline: Pipeline, slots: Sequence[Slot], batch: int) -> list[tuple[Slot, Pixels | HeadraceError]]:
-    """Pixels of each slot, or the error that it alone failed with; one shape is decoded `batch` at a time.
+class ChunkCall:
+    """The next chunk of slots that are equally far with decodings of one shape: one call of the decoder.
 
-    The host waits for the device once, after the last decoder call was queued.
+    `run` queues the work on the device and settles nothing; `settle` comes when the device is done with it. A call that
+    raises is halved until the slot that makes it fail stands alone.
     """
-    by_shape: dict[LatentShape, list[Slot]] = defaultdict(list)
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.slots = slots
+        self._results: list[tuple[Slot, torch.Tensor | _Picture | HeadraceError]] = []
+
+    @property
+    def last(self) -> bool:
+        """Whether the call makes pictures."""
+        decoding = self.slots[0].decoding
+        assert decoding is not None
+        return decoding.done + 1 == len(decoding.chunks)
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        """Calls the decoder, in the current stream of the slots' device."""
+        self._results = list(_together(self.slots, self.last))
+
+    def settle(self) -> list[Outcome]:
+        """Moves the decodings one chunk on. Returns the pictures of those at their end, and who failed, with what."""
+        outcomes: list[Outcome] = []
+        for slot, result in self._results:
+            decoding = slot.decoding
+            assert decoding is not None
+            if isinstance(result, HeadraceError):
+                outcomes.append((slot, result))
+            elif isinstance(result, _Picture):
+                good = bool(result.finite)
+                outcomes.append((slot, result.pixels.numpy() if good else not_finite(slot)))
+            else:
+                decoding.done += 1
+                decoding.state = result
+        self._results = []
+        return outcomes
+
+
+def calls(slots: Sequence[Slot], batch: int) -> Iterator[ChunkCall]:
+    """The next chunks of these slots, equal ones together, `batch` at a time."""
+    groups: dict[tuple[LatentShape, int, int], list[Slot]] = defaultdict(list)
     for slot in slots:
-        by_shape[slot.job.shape].append(slot)
-    decoded: list[_Decoded] = []
-    outcomes: list[tuple[Slot, Pixels | HeadraceError]] = []
-    for group in by_shape.values():
+        assert slot.decoding is not None
+        groups[slot.job.shape, len(slot.decoding.chunks), slot.decoding.done].append(slot)
+    for group in groups.values():
         for start in range(0, len(group), batch):
-            for result in _decode_together(pipeline, group[start : start + batch]):
-                if isinstance(result, _Decoded):
-                    decoded.append(result)
-                else:
-                    outcomes.append(result)
-    return outcomes + _fetch(decoded, pipeline.device)
+            yield ChunkCall(group[start : start + batch])
 
 
-def _decode_together(
-    pipeline: Pipeline, slots: Sequence[Slot]
-) -> Iterator[_Decoded | tuple[Slot, Pixels | HeadraceError]]:
-    latents = torch.stack([slot.latents for slot in slots])
+def begin(pipeline: Pipeline, slot: Slot, chunks: int) -> None:
+    """Gives a slot whose rows are done a decoding of so many chunks, or as many as the model allows."""
+    slot.decoding = Decoding(pipeline.decoder_chunks(slot.job.shape, chunks), slot.latents)
+
+
+def _together(slots: Sequence[Slot], last: bool) -> Iterator[tuple[Slot, torch.Tensor | _Picture | HeadraceError]]:
+    decodings = [slot.decoding for slot in slots if slot.decoding is not None]
+    chunk = decodings[0].chunks[decodings[0].done]
     try:
-        yield _Decoded(slots, pipeline.decode(latents), torch.isfinite(latents.flatten(1).sum(1)))
+        # Slices and `cat` keep the memory format, on which the last bits of a convolution depend.
+        states = decodings[0].state if len(slots) == 1 else torch.cat([decoding.state for decoding in decodings])
+        outputs = chunk(states)
+        results = _pictures(slots, outputs) if last else list(outputs.split(1))
     except Exception as error:
         if len(slots) == 1:
             yield slots[0], execution_error("decoder", error)
             return
         middle = len(slots) // 2
-        yield from _decode_together(pipeline, slots[:middle])
-        yield from _decode_together(pipeline, slots[middle:])
+        yield from _together(slots[:middle], last)
+        yield from _together(slots[middle:], last)
+        return
+    yield from zip(slots, results, strict=True)
 
 
-def _fetch(decoded: Sequence[_Decoded], device: torch.device) -> list[tuple[Slot, Pixels | HeadraceError]]:
-    on_host = [(part.pixels.to("cpu", non_blocking=True), part.finite.to("cpu", non_blocking=True)) for part in decoded]
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
-    outcomes: list[tuple[Slot, Pixels | HeadraceError]] = []
-    for part, (pixels, finite) in zip(decoded, on_host, strict=True):
-        for slot, picture, good in zip(part.slots, pixels.numpy(), finite.tolist(), strict=True):
-            outcomes.append((slot, picture if good else not_finite(slot)))
-    return outcomes
+def _pictures(slots: Sequence[Slot], pixels: torch.Tensor) -> list[_Picture]:
+    latents = torch.stack([slot.latents for slot in slots])
+    finite = _to_host(torch.isfinite(latents.flatten(1).sum(1)))
+    return [_Picture(*parts) for parts in zip(_to_host(pixels), finite, strict=True)]
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Without waiting: on CUDA the copy runs in the current stream."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def not_finite(slot: Slot) -> NumericalError:

@@ -83,8 +83,13 @@ class Planner:
         return {scale: self._pipeline.scaled_shape(shape, scale) for scale in scales}
 
     def settings(self, request: Request, plan: Plan) -> Mapping[str, object]:
-        """What the request came to: solver, steps, guidance scale and size, with the model's defaults filled in."""
+        """What the request came to: solver, steps, guidance scale and size, with the model's defaults filled in.
+
+        "unguided_rows" are the rows without guidance, counted from 0, where the plan has some with it.
+        """
         height, width = self._pipeline.size(request)
+        guided = plan.guidance != 1.0
+        unguided = np.flatnonzero(~guided).tolist() if guided.any() else []
         return {
             "solver": request.solver or plan.solver,
             "steps": request.steps,
@@ -92,4 +97,5 @@ class Planner:
             "height": height,
             "width": width,
             "seed": request.seed,
+            **({"unguided_rows": unguided} if unguided else {}),
         }

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from headrace.engine.round_times import RoundTimes
 from headrace.errors import HeadraceError
 from headrace.plan.plan import Plan
 from headrace.request import Request
@@ -45,7 +46,20 @@ class Result:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What one round of the engine did. `calls` are network calls; `network_rows` counts both guidance branches."""
+    """What one round of the engine did.
+
+    Attributes:
+        rows: plan rows that were evaluated.
+        network_rows: the same, both guidance branches counted.
+        calls: network calls.
+        finished: requests whose picture was made, or failed.
+        waiting: requests without a slot when it ended.
+        resident: requests in a slot when it ended.
+        chunks: decoder chunks that were begun, one for each request.
+        admitted: tickets that got a slot, in that order.
+        finished_tickets: those of `finished`.
+        times: when its parts began and ended.
+    """
 
     rows: int = 0
     network_rows: int = 0
@@ -53,6 +67,26 @@ class RoundReport:
     finished: int = 0
     waiting: int = 0
     resident: int = 0
+    chunks: int = 0
+    admitted: tuple[int, ...] = ()
+    finished_tickets: tuple[int, ...] = ()
+    times: RoundTimes | None = None
+
+    @property
+    def unet_s(self) -> float:
+        """Seconds from the round's begin, admission over, until its rows are done; 0 without rows.
+
+        Reading it waits for the device.
+        """
+        return 0.0 if self.times is None else self.times.unet_s
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds from the round's begin until the last chunk that it began is done; 0 without chunks.
+
+        Reading it waits for the chunks, which may run on over later rounds.
+        """
+        return 0.0 if self.times is None else self.times.decode_s
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+import torch
 
 from headrace.errors import HeadraceError
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+LaneName = Literal["auto", "interleaved", "threads", "streams"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,13 @@ class EngineSettings:
             more, measured; transformers are not touched by it).
         keep_freed_memory: on a CPU, have the process keep freed memory for the next call (calls 10 to 20% faster and
             more, measured; the process's memory then stays at its peak). It concerns the whole process.
+        lane: where decoder chunks run. "interleaved": in the engine's thread, before the round's rows; "threads": in a
+            thread of their own beside the rows (CPUs); "streams": in a second stream beside the rows (CUDA). Chunks of
+            the last two run on over the rounds that follow. "auto": streams on CUDA, else interleaved.
+        encode_ahead: encode the prompts of waiting requests in a thread of its own, so that admission does not wait;
+            as many ahead as there are slots.
+        side_threads: on a CPU, torch threads of each of those threads; None for half of what torch has, at least 1.
+            While a chunk runs beside them, rows have the rest.
         synchronize_timings: wait for the device around every timed call. Needed for true figures on CUDA, slower.
     """
 
@@ -38,18 +48,28 @@ class EngineSettings:
     buckets: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 24, 32)
     channels_last: bool = True
     keep_freed_memory: bool = True
+    lane: LaneName = "auto"
+    encode_ahead: bool = False
+    side_threads: int | None = None
     synchronize_timings: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("slots", "memory_bytes", "max_rows", "decode_batch"):
+        for name in ("slots", "memory_bytes", "max_rows", "decode_batch", "side_threads"):
             value = getattr(self, name)
-            if name == "memory_bytes" and value is None:
+            if name in ("memory_bytes", "side_threads") and value is None:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise HeadraceError(f"{name} is {value!r}", f"{name} is a whole number of at least 1")
+        if self.lane not in get_args(LaneName):
+            raise HeadraceError(f"lane is {self.lane!r}", f"Lanes: {', '.join(get_args(LaneName))}")
         if (
             not self.buckets
             or any(size < 1 for size in self.buckets)
             or list(self.buckets) != sorted(set(self.buckets))
         ):
             raise HeadraceError(f"buckets is {self.buckets!r}", "Give increasing batch sizes of at least 1")
+
+
+def side_threads(settings: EngineSettings) -> int:
+    """Torch threads of a thread that works beside the rows."""
+    return settings.side_threads or max(1, torch.get_num_threads() // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,9 @@ from headrace.models.slot_cache import SlotCache
 from headrace.plan.crossing import Change
 from headrace.plan.plan import Plan
 from headrace.request import Request
+
+if TYPE_CHECKING:
+    from headrace.engine.decoding import Decoding
 
 BatchKey = tuple[LatentShape, Signature, tuple[float, ...]]
 
@@ -39,8 +43,11 @@ class Slot:
     """Latents, registers, random stream, conditioning and kept block values of one resident request.
 
     `latents` is [C, h, w] float32 on the device, of the size of the row that comes next; registers are a ring of the
-    last ones, allocated where the size changes. `conditionings` are those of each scale in the plan.
+    last ones, allocated where the size changes. `conditionings` are those of each scale in the plan. `decoding` is how
+    far the decoder is, once it began.
     """
+
+    decoding: Decoding | None = None
 
     def __init__(self, index: int, job: Job, conditionings: Mapping[float, Conditioning], device: torch.device) -> None:
         self.index = index
@@ -79,6 +86,11 @@ class Slot:
     def network_rows(self) -> int:
         """Network rows that the current plan row costs: two where guidance is on."""
         return 2 if self.table.guided[self.row] else 1
+
+    def replan(self, job: Job) -> None:
+        """Goes on with another plan of this job, equal in the rows that are done (`headrace.engine.replanning`)."""
+        self.job = job
+        self.table = coefficients(job.plan)
 
     def register(self, back: int) -> torch.Tensor:
         """The register of `back` rows ago (1 = the row before). Zeros before the first."""

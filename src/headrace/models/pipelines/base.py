@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headrace.models.row_cache import RowCache
 
 LatentShape = tuple[int, int, int]
+# A part of a decoder: what the part before it left, [N, ...], -> what the next one takes.
+Chunk = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Pipeline(ABC):
@@ -106,6 +108,19 @@ class Pipeline(ABC):
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [N, C, h, w] -> uint8 pixels [N, H, W, channels], on the latents' device."""
+
+    @property
+    def max_chunks(self) -> int:
+        """Into how many chunks `decoder_chunks` cuts the decoder at most; 1 where it runs whole."""
+        return 1
+
+    def decoder_chunks(self, shape: LatentShape, chunks: int) -> Sequence[Chunk]:
+        """`decode` for latents of this shape as at most `chunks` parts of about equal time.
+
+        The first takes latents [N, C, h, w], the last returns uint8 pixels [N, H, W, channels]; one after another they
+        do exactly what `decode` does.
+        """
+        return [self.decode]
 
     def check_model(self) -> None:
         """Raises `UnsupportedModelError` where the network needs something that this adapter does not give it."""

@@ -1,0 +1,73 @@
+"""The decoding part of a round: chunks begun in the engine's lane, and taken in when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.engine.decoding import Outcome, begin, calls, execution_error
+from headrace.engine.lanes import Lane
+from headrace.engine.lanes.lane import Running
+from headrace.engine.settings import EngineSettings
+from headrace.engine.slot import Slot
+from headrace.engine.timings import Timings
+from headrace.models.pipelines.base import Pipeline
+
+
+class Decoder:
+    """Moves decodings on, in as few calls as their shapes and positions allow.
+
+    A slot is in flight from the start of its chunk until `settle` took that in.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: EngineSettings, timings: Timings, lane: Lane) -> None:
+        self.lane = lane
+        self._pipeline = pipeline
+        self._batch = settings.decode_batch
+        self._timings = timings
+        self._running: list[Running] = []
+        self._failed: list[Outcome] = []
+
+    @property
+    def in_flight(self) -> frozenset[int]:
+        """Tickets whose chunk was not taken in yet."""
+        return frozenset(slot.job.number for running in self._running for slot in running.call.slots)
+
+    def start(self, slots: Sequence[Slot], chunks: int) -> list[Running]:
+        """Starts the next chunk of each slot, `chunks` of them where a decoding begins."""
+        if not slots:
+            return []
+        with self._timings.measure("decode"):
+            started = self.lane.start(list(calls(self._begun(slots, chunks), self._batch)))
+        self._running += started
+        return started
+
+    def _begun(self, slots: Sequence[Slot], chunks: int) -> list[Slot]:
+        begun: list[Slot] = []
+        for slot in slots:
+            try:
+                if slot.decoding is None:
+                    begin(self._pipeline, slot, chunks)
+                begun.append(slot)
+            except Exception as error:
+                self._failed.append((slot, execution_error("decoder", error)))
+        return begun
+
+    def settle(self, wait: bool = False) -> list[Outcome]:
+        """Takes in the chunks that are done: pictures of those at their end, and who failed, with what.
+
+        With `wait`, waits until at least one is, where any runs.
+        """
+        if wait and self._running and not any(running.done for running in self._running):
+            self._running[0].wait()  # a lane runs its calls in the order of their start
+        ended = [running for running in self._running if running.done]
+        self._running = [running for running in self._running if all(running is not one for one in ended)]
+        outcomes, self._failed = self._failed, []
+        for running in ended:
+            outcomes += running.call.settle()
+        return outcomes
+
+    def settle_all(self) -> list[Outcome]:
+        """Waits for every chunk that was started."""
+        for running in self._running:
+            running.wait()
+        return self.settle()
