@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from headrace.cli.block_label import block_label
-from headrace.cli.calibrate_run import shipped_prompts
+from headrace.cli.calibrate_options import shipped_prompts
 from headrace.cli.pictures import read_settings
 from headrace.techniques.block_caching.artefact import BlockCacheArtefact
 

@@ -7,6 +7,7 @@ import typer
 from headrace.cli import (
     bench,
     calibrate,
+    calibrate_guidance,
     calibrate_scale_shift,
     compare,
     demo,
@@ -35,6 +36,7 @@ app.command("demo", epilog="Example: headrace demo --out outputs/demo")(demo.dem
 app.add_typer(plan.app, name="plan")
 app.add_typer(calibrate.app, name="calibrate")
 calibrate.app.command("scale-shift", epilog=calibrate_scale_shift.EPILOG)(calibrate_scale_shift.scale_shift)
+calibrate.app.command("guidance", epilog=calibrate_guidance.EPILOG)(calibrate_guidance.guidance)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)

@@ -68,7 +68,8 @@ def blocks(
     schedule.json (for --block-cache) and lifetimes.png (which rows reuse what).
     With --from, another delta, saving or kind is tried without measuring.
     """
-    from headrace.cli.calibrate_run import MeasureOptions, measure, reschedule
+    from headrace.cli.calibrate_options import MeasureOptions
+    from headrace.cli.calibrate_run import measure, reschedule
     from headrace.techniques.block_caching.artefact import Choice
 
     measuring = {

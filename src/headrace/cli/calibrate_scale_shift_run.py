@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from headrace.cli.calibrate_run import shipped_prompts
+from headrace.cli.calibrate_options import shipped_prompts
 from headrace.cli.evaluate_jobs import SampleOptions, find_conditions, make_jobs, needed_field, read_prompts
 from headrace.cli.generate import EngineOptions
 from headrace.cli.pictures import prepare_folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.calibrate_run import shipped_prompts
+from headrace.cli.calibrate_options import shipped_prompts
 from headrace.cli.evaluate_jobs import SampleOptions, find_conditions, make_jobs, needed_field
 from headrace.cli.generate import EngineOptions
 from headrace.cli.pictures import prepare_folder
