@@ -21,6 +21,7 @@ class Decoder:
 
     def __init__(self, pipeline: Pipeline, settings: EngineSettings, timings: Timings, lane: Lane) -> None:
         self.lane = lane
+        self.ended = 0  # chunks that were taken in so far, one for each request
         self._pipeline = pipeline
         self._batch = settings.decode_batch
         self._timings = timings
@@ -55,19 +56,18 @@ class Decoder:
     def settle(self, wait: bool = False) -> list[Outcome]:
         """Takes in the chunks that are done: pictures of those at their end, and who failed, with what.
 
-        With `wait`, waits until at least one is, where any runs.
+        With `wait`, waits for the first one that still runs, or in a lane that is not concurrent for all.
         """
-        if wait and self._running and not any(running.done for running in self._running):
+        if wait and not self.lane.concurrent:
+            for running in self._running:
+                running.wait()
+        elif wait and self._running and not any(running.done for running in self._running):
             self._running[0].wait()  # a lane runs its calls in the order of their start
         ended = [running for running in self._running if running.done]
         self._running = [running for running in self._running if all(running is not one for one in ended)]
         outcomes, self._failed = self._failed, []
         for running in ended:
+            running.wait()  # what escaped in a thread is raised here
+            self.ended += len(running.call.slots)
             outcomes += running.call.settle()
         return outcomes
-
-    def settle_all(self) -> list[Outcome]:
-        """Waits for every chunk that was started."""
-        for running in self._running:
-            running.wait()
-        return self.settle()

@@ -46,7 +46,7 @@ class ChunkCall:
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
-        self.slots = slots
+        self.slots: Sequence[Slot] = slots
         self._results: list[tuple[Slot, torch.Tensor | _Picture | HeadraceError]] = []
 
     @property
@@ -70,12 +70,11 @@ class ChunkCall:
             if isinstance(result, HeadraceError):
                 outcomes.append((slot, result))
             elif isinstance(result, _Picture):
-                good = bool(result.finite)
-                outcomes.append((slot, result.pixels.numpy() if good else not_finite(slot)))
+                outcomes.append((slot, result.pixels.numpy().copy() if bool(result.finite) else not_finite(slot)))
             else:
                 decoding.done += 1
                 decoding.state = result
-        self._results = []
+        self._results, self.slots = [], ()  # a report that is kept must not keep what they hold
         return outcomes
 
 
@@ -102,7 +101,7 @@ def _together(slots: Sequence[Slot], last: bool) -> Iterator[tuple[Slot, torch.T
         # Slices and `cat` keep the memory format, on which the last bits of a convolution depend.
         states = decodings[0].state if len(slots) == 1 else torch.cat([decoding.state for decoding in decodings])
         outputs = chunk(states)
-        results = _pictures(slots, outputs) if last else list(outputs.split(1))
+        results = _pictures(slots, outputs) if last else [outputs[index : index + 1] for index in range(len(slots))]
     except Exception as error:
         if len(slots) == 1:
             yield slots[0], execution_error("decoder", error)

@@ -43,7 +43,10 @@ class Encoder:
             return []
         try:
             with self._timings.measure("encode"):
-                return list(self._pipeline.encode([job.request for job in jobs]))
+                encoded: list[Encoded] = list(self._pipeline.encode([job.request for job in jobs]))
+            if len(encoded) != len(jobs):
+                raise ValueError(f"{len(encoded)} conditionings for {len(jobs)} requests")
+            return encoded
         except Exception as error:
             if len(jobs) == 1:
                 return [execution_error("text encoder", error)]
@@ -79,7 +82,8 @@ class AheadEncoder(Encoder):
         batch: list[tuple[Job, Future[Encoded]]] = []
         while self._jobs:
             batch.append(self._jobs.popleft())
-        for (_, future), outcome in zip(batch, super().encode([job for job, _ in batch]), strict=True):
+        outcomes = super().encode([job for job, _ in batch])
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
             future.set_result(outcome)
 
     def ready(self, job: Job) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from typing import Any
 import torch
 
 from headrace.engine.acceleration import load_acceleration
+from headrace.engine.admission import Admission
 from headrace.engine.decoder import Decoder
 from headrace.engine.decoding import Outcome, Pixels, not_finite
-from headrace.engine.encoding import encoder_of
 from headrace.engine.health import broken
 from headrace.engine.lanes import lane_of
 from headrace.engine.moment import Moment
-from headrace.engine.order import Order, Standing
+from headrace.engine.order import Order, check_order
 from headrace.engine.planner import Planner
 from headrace.engine.pool import cache_bytes, pool_of
 from headrace.engine.replanning import replanned
@@ -26,9 +25,9 @@ from headrace.engine.round_times import RoundTimes
 from headrace.engine.rounds import Rounds
 from headrace.engine.settings import EngineSettings
 from headrace.engine.slot import Job, Slot
+from headrace.engine.standing import Standing, standing
 from headrace.engine.timings import Timings
 from headrace.errors import HeadraceError, OrderError
-from headrace.models.conditioning import Conditioning
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
 from headrace.plan.plan import Plan
@@ -60,10 +59,12 @@ class Engine:
         self._defaults = dict(defaults or {})
         self._rounds = Rounds(pipeline, self.settings, self.timings)
         self._decoder = Decoder(pipeline, self.settings, self.timings, lane_of(pipeline.device, self.settings))
-        self._encoder = encoder_of(pipeline, self.settings, self.timings)
         self._pool = pool_of(pipeline, self.settings)
-        self._waiting: OrderedDict[int, Job] = OrderedDict()
+        self._admission = Admission(pipeline, self.settings, self.timings, self._pool)
+        self._waiting = self._admission.jobs
         self._results: list[Result] = []
+        # Where set, it is called with each result as soon as that is there, in place of `collect`.
+        self.on_result: Callable[[Result], None] | None = None
         self._numbers = count()
 
     @classmethod
@@ -123,8 +124,7 @@ class Engine:
 
     def enqueue(self, job: Job) -> int:
         """Queues what `prepare` made, and returns its ticket."""
-        self._waiting[job.number] = job
-        self._encoder.ahead([job])
+        self._admission.add(job)
         return job.number
 
     def replan(self, number: int, plan: Plan) -> None:
@@ -136,7 +136,7 @@ class Engine:
         if number in self._waiting:
             self._waiting[number] = self._job(number, self._waiting[number].request, plan)
             return
-        slot = self._slot(number)
+        slot = self._pool.find(number)
         if slot is None or slot.done:
             raise OrderError(f"request {number} has no rows to come", "Replan while it waits or is denoised")
         self._planner.check(plan)
@@ -145,10 +145,9 @@ class Engine:
 
     def cancel(self, number: int) -> bool:
         """Drops a waiting or resident request: no row runs again, no result appears. False where it is neither."""
-        if self._waiting.pop(number, None) is not None:
-            self._encoder.drop(number)
+        if self._admission.drop(number):
             return True
-        slot = self._slot(number)
+        slot = self._pool.find(number)
         if slot is not None:
             self._pool.release(slot.index, slot.job)
         return slot is not None
@@ -185,26 +184,10 @@ class Engine:
 
     def progress(self, number: int) -> Standing:
         """How far a request is. Raises `OrderError` where it neither waits nor has a slot."""
-        job, slot = self._waiting.get(number), self._slot(number)
-        if job is not None:
-            return Standing(0, len(job.plan), bool(job.plan.guidance[0] != 1), 0, 0, self.pipeline.size(job.request))
-        if slot is None:
+        place = self._waiting.get(number) or self._pool.find(number)
+        if place is None:
             raise OrderError(f"request {number} neither waits nor has a slot", "It finished, failed or was cancelled")
-        guided = not slot.done and bool(slot.table.guided[slot.row])
-        decoding = slot.decoding
-        done, chunks = (0, 0) if decoding is None else (decoding.done, len(decoding.chunks))
-        return Standing(slot.row, len(slot.table), guided, done, chunks, self.pipeline.size(slot.job.request))
-
-    def plan_of(self, number: int) -> Plan:
-        """The plan that a waiting or resident request goes by. Raises `OrderError` where it is neither."""
-        slot = self._slot(number)
-        job = self._waiting.get(number) if slot is None else slot.job
-        if job is None:
-            raise OrderError(f"request {number} neither waits nor has a slot", "It finished, failed or was cancelled")
-        return job.plan
-
-    def _slot(self, number: int) -> Slot | None:
-        return next((slot for slot in self._pool.resident if slot.job.number == number), None)
+        return standing(self.pipeline, place)
 
     @torch.inference_mode()
     def step(self, order: Order | None = None) -> RoundReport:
@@ -214,45 +197,50 @@ class Engine:
         `OrderError` before any work.
         """
         order = order or Order()
-        finished: list[int] = []
+        decoder, finished = self._decoder, list[int]()
+        ended = decoder.ended
         with self.timings.measure("total"):
-            self._take_in(self._decoder.settle(), finished)
-            self._check(order)
-            admitted = self._admit(order.admit, finished)
+            self._take_in(decoder.settle(), finished)
+            check_order(order, self._waiting, self._pool.resident, decoder.in_flight)
+            admitted = self._admit(order, finished)
             begun = Moment(self.pipeline.device)
             earlier = self._rounds.health.take()
             # What was denoised before runs beside the rows. A lane that runs nothing beside them has it wait, where it
             # may, for what the rows finish, to decode all in one call.
-            beside = self._decodable(order) if self._decoder.lane.concurrent or order.decode is not None else []
-            chunks = self._decoder.start(beside, order.chunks)
-            with self._decoder.lane.beside_rows():
+            beside = self._decodable(order) if decoder.lane.concurrent or order.decode is not None else []
+            calls = decoder.start(beside, order.chunks)
+            self._take_in(decoder.settle(), finished)
+            with decoder.lane.beside_rows():
                 advance = self._rounds.advance(self._movable(order))
             rows_done = Moment(self.pipeline.device) if advance.calls else None
             self._take_in(advance.failures + [(slot, not_finite(slot)) for slot in broken(earlier)], finished)
+            after: list[Slot] = []
             if order.decode is None:
                 after = [slot for slot in self._decodable(order) if all(slot is not one for one in beside)]
-                chunks += self._decoder.start(after, order.chunks)
-            self._settle_round(advance.calls > 0, finished)
+                calls += decoder.start(after, order.chunks)
+            with self.timings.measure("decode"):
+                nothing_else = not advance.calls and decoder.ended == ended
+                self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
         return RoundReport(
-            advance.rows, advance.network_rows, advance.calls, len(finished), len(self._waiting), len(self._pool),
-            sum(len(running.call.slots) for running in chunks), admitted, tuple(finished),
-            RoundTimes(begun, rows_done, chunks),
-        )  # fmt: skip
+            rows=advance.rows,
+            network_rows=advance.network_rows,
+            calls=advance.calls,
+            finished=len(finished),
+            waiting=len(self._waiting),
+            resident=len(self._pool),
+            chunks=len(beside) + len(after),
+            chunks_ended=decoder.ended - ended,
+            admitted=admitted,
+            finished_tickets=tuple(finished),
+            times=RoundTimes(begun, rows_done, calls),
+        )
 
-    def _check(self, order: Order) -> None:
-        """Raises `OrderError` where a request cannot do what it is told now."""
-        slots = {slot.job.number: slot for slot in self._pool.resident}
-        admitted = self._waiting if order.admit is None else order.admit
-        for number in order.rows or ():
-            if number in self._waiting and number not in admitted:
-                raise OrderError(f"a row of request {number} is ordered, which waits", "Admit it in this order")
-            if number in slots and slots[number].done:
-                raise OrderError(f"a row of request {number} is ordered, whose rows are done", "Order its decoding")
-        for number in order.decode or ():
-            if number in self._waiting or (number in slots and not slots[number].done):
-                raise OrderError(f"a chunk of request {number} is ordered, which has rows left", "Order its rows first")
-            if number in self._decoder.in_flight and number in slots:
-                raise OrderError(f"a chunk of request {number} is ordered and another one runs", "Order it afterwards")
+    def _admit(self, order: Order, finished: list[int]) -> tuple[int, ...]:
+        admitted = self._admission.admit(order.admit)
+        for job, error in admitted.failures:
+            self._emit(self._result(job, error=error))
+            finished.append(job.number)
+        return tuple(admitted.tickets)
 
     def _movable(self, order: Order) -> list[Slot]:
         running = [slot for slot in self._pool.resident if not slot.done]
@@ -262,11 +250,6 @@ class Engine:
         running = self._decoder.in_flight
         denoised = [slot for slot in self._pool.resident if slot.done and slot.job.number not in running]
         return [slot for slot in denoised if order.decode is None or slot.job.number in order.decode]
-
-    def _settle_round(self, rows: bool, finished: list[int]) -> None:
-        decoder = self._decoder
-        with self.timings.measure("decode"):
-            self._take_in(decoder.settle(wait=not rows) if decoder.lane.concurrent else decoder.settle_all(), finished)
 
     def _take_in(self, outcomes: Sequence[Outcome], finished: list[int]) -> None:
         for slot, outcome in outcomes:
@@ -300,46 +283,26 @@ class Engine:
         self._results.extend(others)
         return [done[ticket] for ticket in tickets]
 
-    def _admit(self, numbers: Collection[int] | None, finished: list[int]) -> tuple[int, ...]:
-        reserved: list[tuple[int, Job]] = []
-        for number in list(self._waiting) if numbers is None else numbers:
-            job = self._waiting.get(number)
-            # What is encoded by a thread is waited for only where there is nothing else to do.
-            if job is None or not (self._encoder.ready(job) or not (reserved or len(self._pool))):
-                continue
-            index = self._pool.reserve(job)
-            if index is None:
-                break  # a large request is not overtaken by small ones
-            reserved.append((index, self._waiting.pop(number)))
-        outcomes = self._encoder.encode([job for _, job in reserved])
-        admitted: list[int] = []
-        for (index, job), outcome in zip(reserved, outcomes, strict=True):
-            if isinstance(outcome, HeadraceError):
-                self._pool.release(index, job)
-                self._results.append(self._result(job, error=outcome))
-                finished.append(job.number)
-            else:
-                self._pool.place(Slot(index, job, self._of_sizes(job, outcome), self.pipeline.device))
-                admitted.append(job.number)
-        self._encoder.ahead(list(self._waiting.values()))
-        return tuple(admitted)
-
-    def _of_sizes(self, job: Job, conditioning: Conditioning) -> Mapping[float, Conditioning]:
-        """Scale -> what the network is told at it: at small rows what a request of that size would tell."""
-        return {
-            scale: conditioning if scale == 1.0 else conditioning.told(self.pipeline.size_conditions(shape))
-            for scale, shape in job.sizes.items()
-        }
-
     def _finish(self, slot: Slot, outcome: Pixels | HeadraceError) -> bool:
         if not self._pool.holds(slot):
             return False  # cancelled, or failed already
         self._pool.release(slot.index, slot.job)
         if isinstance(outcome, HeadraceError):
-            self._results.append(self._result(slot.job, error=outcome))
+            self._emit(self._result(slot.job, error=outcome))
         else:
-            self._results.append(self._result(slot.job, pixels=outcome))
+            self._emit(self._result(slot.job, pixels=outcome))
         return True
+
+    def _emit(self, result: Result) -> None:
+        if self.on_result is None:
+            self._results.append(result)
+        else:
+            self.on_result(result)
 
     def _result(self, job: Job, pixels: Pixels | None = None, error: HeadraceError | None = None) -> Result:
         return Result(job.number, job.request, job.plan, self._planner.settings(job.request, job.plan), pixels, error)
+
+    def close(self) -> None:
+        """Ends the threads of lane and text encoders, where there are any; what they were given comes to its end."""
+        self._decoder.lane.close()
+        self._admission.close()

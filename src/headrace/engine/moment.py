@@ -20,7 +20,7 @@ class Moment:
     @property
     def passed(self) -> bool:
         """Whether the device came by; asked without waiting."""
-        return self._event is None or bool(self._event.query())
+        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def wait(self) -> None:
         """Waits until the device came by."""

@@ -1,10 +1,11 @@
-"""What one round of the engine is told to do, and how far a request is."""
+"""What one round of the engine is told to do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from headrace.engine.slot import Slot
 from headrace.errors import OrderError
 
 
@@ -33,20 +34,17 @@ class Order:
             raise OrderError(f"a decoding is to be cut into {self.chunks!r} chunks", "Give a whole number from 1 on")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far one request is.
-
-    Attributes:
-        row: plan rows done, of `rows`.
-        guided: whether the row that comes next evaluates both guidance branches; False where none comes.
-        chunk: decoder chunks done, of `chunks`; 0 of 0 before decoding begins.
-        size: (height, width) of the picture in pixels.
-    """
-
-    row: int
-    rows: int
-    guided: bool
-    chunk: int
-    chunks: int
-    size: tuple[int, int]
+def check_order(order: Order, waiting: Collection[int], resident: Sequence[Slot], in_flight: Collection[int]) -> None:
+    """Raises `OrderError` where a request cannot do what it is told now. `waiting` and `in_flight` are tickets."""
+    denoised = {slot.job.number: slot.done for slot in resident}
+    admitted = waiting if order.admit is None else order.admit
+    for number in order.rows or ():
+        if number in waiting and number not in admitted:
+            raise OrderError(f"a row of request {number} is ordered, which waits", "Admit it in this order")
+        if denoised.get(number):
+            raise OrderError(f"a row of request {number} is ordered, whose rows are done", "Order its decoding")
+    for number in order.decode or ():
+        if number in waiting or denoised.get(number) is False:
+            raise OrderError(f"a chunk of request {number} is ordered, which has rows left", "Order its rows first")
+        if number in denoised and number in in_flight:
+            raise OrderError(f"a chunk of request {number} is ordered and another one runs", "Order it afterwards")

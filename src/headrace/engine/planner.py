@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from inspect import signature
+from threading import Lock
 
 import numpy as np
 
@@ -26,18 +27,20 @@ class Planner:
     def __init__(self, pipeline: Pipeline, decide: Callable[[Plan], Plan] | None = None) -> None:
         self._pipeline = pipeline
         self._decide = decide
+        self._lock = Lock()
         self._plans: OrderedDict[tuple[str, int, float], Plan] = OrderedDict()
 
     def plan(self, request: Request) -> Plan:
         """The request's solver, steps and guidance scale as a plan, with what `decide` adds. Raises `SolverError`."""
         solver = request.solver or ""
         key = (solver.lower(), request.steps, self._pipeline.guidance(request))
-        if key not in self._plans:
-            self._plans[key] = self._trace(request)
-            if len(self._plans) > _KEPT_PLANS:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(key)
-        return self._plans[key]
+        with self._lock:  # requests are planned by whoever submits them
+            if key not in self._plans:
+                self._plans[key] = self._trace(request)
+                if len(self._plans) > _KEPT_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(key)
+            return self._plans[key]
 
     def _trace(self, request: Request) -> Plan:
         own = self._pipeline.components.scheduler

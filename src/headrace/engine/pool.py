@@ -102,6 +102,10 @@ class Pool:
         """Whether this very slot is still resident."""
         return self._resident.get(slot.index) is slot
 
+    def find(self, number: int) -> Slot | None:
+        """The resident slot of a ticket."""
+        return next((slot for slot in self._resident.values() if slot.job.number == number), None)
+
     @property
     def resident(self) -> list[Slot]:
         """Resident slots in the order of admission."""

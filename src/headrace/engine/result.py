@@ -56,6 +56,7 @@ class RoundReport:
         waiting: requests without a slot when it ended.
         resident: requests in a slot when it ended.
         chunks: decoder chunks that were begun, one for each request.
+        chunks_ended: chunks that ended and were taken in, of this round or of earlier ones.
         admitted: tickets that got a slot, in that order.
         finished_tickets: those of `finished`.
         times: when its parts began and ended.
@@ -68,6 +69,7 @@ class RoundReport:
     waiting: int = 0
     resident: int = 0
     chunks: int = 0
+    chunks_ended: int = 0
     admitted: tuple[int, ...] = ()
     finished_tickets: tuple[int, ...] = ()
     times: RoundTimes | None = None

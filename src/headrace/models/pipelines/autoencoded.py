@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from typing_extensions import override
 
-from headrace.models.pipelines.base import LatentShape, Pipeline, to_pixels
+from headrace.models.chunked_decoder import ChunkedDecoder, can_be_cut
+from headrace.models.pipelines.base import Chunk, LatentShape, Pipeline, to_pixels
 from headrace.models.pipelines.pixel import downsampling, square
 
 
@@ -39,9 +41,33 @@ class AutoencodedPipeline(Pipeline):
 
     @override
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decoder = self.autoencoder
-        return to_pixels(decoder.decode(self.unscaled(latents).to(decoder.dtype), return_dict=False)[0])
+        return to_pixels(self.autoencoder.decode(self.decoder_input(latents), return_dict=False)[0])
+
+    @property
+    @override
+    def max_chunks(self) -> int:
+        return ChunkedDecoder(self.autoencoder, 1, 1).max_chunks if can_be_cut(self.autoencoder) else 1
+
+    @override
+    def decoder_chunks(self, shape: LatentShape, chunks: int) -> Sequence[Chunk]:
+        self.ready_decoder()
+        if chunks == 1 or self.max_chunks == 1:
+            return [self.decode]
+        first, *middle, last = ChunkedDecoder(self.autoencoder, *shape[1:]).chunks(chunks)
+        return [
+            lambda latents: first(self.decoder_input(latents)),
+            *middle,
+            lambda state: to_pixels(last(state)),
+        ]
+
+    def decoder_input(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the decoder takes them."""
+        self.ready_decoder()
+        return self.unscaled(latents).to(self.autoencoder.dtype)
+
+    def ready_decoder(self) -> None:
+        """Does once what the decoder needs before it is called."""
 
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
-        """The decoder's input: what the encoder's output was multiplied by for training, undone."""
+        """What the encoder's output was multiplied by for training, undone."""
         return latents / self.autoencoder.config.scaling_factor

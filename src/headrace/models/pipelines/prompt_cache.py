@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
 
 import torch
 
@@ -23,10 +24,15 @@ class PromptCache:
         self._max_bytes = max_bytes
         self._batch = batch
         self._bytes = 0
+        self._lock = Lock()
         self._entries: OrderedDict[str, Encoded] = OrderedDict()
 
     def encode(self, prompts: Iterable[str]) -> dict[str, Encoded]:
-        """Prompt -> name -> tensor without a batch dimension, for every distinct prompt given."""
+        """Prompt -> name -> tensor without a batch dimension, for every distinct prompt given. For any thread."""
+        with self._lock:
+            return self._encode(prompts)
+
+    def _encode(self, prompts: Iterable[str]) -> dict[str, Encoded]:
         wanted = list(dict.fromkeys(prompts))
         found = {prompt: self._entries[prompt] for prompt in wanted if prompt in self._entries}
         missing = [prompt for prompt in wanted if prompt not in found]

@@ -192,11 +192,10 @@ class StableDiffusionXLPipeline(TextPipeline):
         )[0]
 
     @override
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def ready_decoder(self) -> None:
         vae = self.components.vae
         if vae.dtype == torch.float16 and vae.config.force_upcast:
             vae.to(torch.float32)  # this autoencoder overflows in half precision; done once, it stays so
-        return super().decode(latents)
 
     @override
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,150 @@
+"""The decoder of an autoencoder as parts of about equal time that run one after another (SynerDiff, section III-B).
+
+A decoder is cut only where one of its ResNet blocks begins or ends, so between two parts there is one tensor to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_blocks import AttnUpDecoderBlock2D, UpDecoderBlock2D
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+# What reading and writing one value costs, in multiply-accumulate operations of a convolution: it is what makes the
+# parts at high resolution, with few channels, slower than their operations say.
+_MACS_A_VALUE = 150
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """What lies between two boundaries: its steps, and its cost at the decoder's input size."""
+
+    steps: Sequence[Step]
+    cost: int
+
+
+class ChunkedDecoder:
+    """The steps of `AutoencoderKL.decode`, in its order and with its modules, so the results are equal bit for bit."""
+
+    def __init__(self, autoencoder: Any, height: int, width: int) -> None:
+        """`height` and `width` are those of the latents. Raises `TypeError` where `can_be_cut` is False."""
+        if not can_be_cut(autoencoder):
+            raise TypeError(f"the decoder of a {type(autoencoder).__name__} runs whole")
+        self._segments = list(_segments(autoencoder, height, width))
+
+    @property
+    def max_chunks(self) -> int:
+        """Parts between two neighbouring boundaries; 20 for Stable Diffusion's decoder."""
+        return len(self._segments)
+
+    @property
+    def costs(self) -> list[int]:
+        """What each of these costs, in multiply-accumulate operations with memory traffic counted in."""
+        return [segment.cost for segment in self._segments]
+
+    def chunks(self, count: int) -> list[Step]:
+        """`count` parts, or as many as there are: the first takes latents as `decode` does, the last makes images.
+
+        The cuts are those whose costs are most alike: the sum of their squares is the least.
+        """
+        bounds = balanced(self.costs, min(count, self.max_chunks))
+        return [_Chunk([step for part in self._segments[a:b] for step in part.steps]) for a, b in pairwise(bounds)]
+
+
+class _Chunk:
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+
+    def __call__(self, state: torch.Tensor) -> torch.Tensor:
+        for step in self._steps:
+            state = step(state)
+        return state
+
+
+def can_be_cut(autoencoder: Any) -> bool:
+    """Whether it is an `AutoencoderKL` whose decoder's steps are known here, and that decodes neither tiles nor slices.
+
+    Others (`VQModel`, `AutoencoderTiny`) decode whole.
+    """
+    if type(autoencoder) is not AutoencoderKL or autoencoder.use_tiling or autoencoder.use_slicing:
+        return False
+    return all(type(block) in (UpDecoderBlock2D, AttnUpDecoderBlock2D) for block in autoencoder.decoder.up_blocks)
+
+
+def balanced(costs: Sequence[int], parts: int) -> list[int]:
+    """Where to cut costs into consecutive parts, none of them empty, with the least sum of squared costs.
+
+    Returns `parts` + 1 positions, 0 and `len(costs)` among them; `parts` is at least 1 and at most `len(costs)`.
+    """
+    sums = [0, *accumulate(costs)]
+    best: list[tuple[int, list[int]]] = [(total * total, [0, end]) for end, total in enumerate(sums)]
+    for part in range(2, parts + 1):
+        best = [
+            min(
+                (best[start][0] + (sums[end] - sums[start]) ** 2, [*best[start][1], end])
+                for start in range(part - 1, end)
+            )
+            if end >= part
+            else best[end]
+            for end in range(len(sums))
+        ]
+    return best[-1][1]
+
+
+def _segments(autoencoder: Any, height: int, width: int) -> Iterator[_Segment]:
+    decoder = autoencoder.decoder
+    head = [decoder.conv_in] if autoencoder.post_quant_conv is None else [autoencoder.post_quant_conv, decoder.conv_in]
+    yield _segment(head, height, width)
+    for block in (decoder.mid_block, *decoder.up_blocks):
+        for modules in _between_boundaries(block):
+            yield _segment(modules, height, width)
+        if getattr(block, "upsamplers", None) is not None:
+            height, width = 2 * height, 2 * width
+            yield _segment(list(block.upsamplers), height, width)
+    yield _segment([decoder.conv_norm_out, decoder.conv_act, decoder.conv_out], height, width)
+
+
+def _between_boundaries(block: Any) -> Iterator[list[torch.nn.Module]]:
+    """The ResNet blocks of a block, and the attention between or behind them."""
+    attentions = list(getattr(block, "attentions", None) or [])
+    first = 0 if isinstance(block, AttnUpDecoderBlock2D) else -1  # a middle block begins with a ResNet block of its own
+    for place, resnet in enumerate(block.resnets, first):
+        if 0 <= place < len(attentions) and first < 0 and attentions[place] is not None:
+            yield [attentions[place]]
+        yield [resnet]
+        if 0 <= place < len(attentions) and first == 0:
+            yield [attentions[place]]
+
+
+def _segment(modules: Sequence[torch.nn.Module], height: int, width: int) -> _Segment:
+    """`height` and `width` are those of the segment's output."""
+    return _Segment([_step(module) for module in modules], sum(_cost(module, height * width) for module in modules))
+
+
+def _step(module: Any) -> Step:
+    """A module as its decoder calls it, without a time embedding."""
+    if isinstance(module, Attention):
+        return lambda state: module(state, temb=None)
+    if hasattr(module, "time_emb_proj"):
+        return lambda state: module(state, None)
+    return lambda state: module(state)
+
+
+def _cost(module: torch.nn.Module, positions: int) -> int:
+    """Multiply-accumulate operations on so many positions, and the values that convolutions and norms write."""
+    macs = values = 0
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            macs += part.weight.numel() * positions
+            values += part.weight.shape[0] * positions
+        elif isinstance(part, torch.nn.GroupNorm):
+            values += 2 * part.num_channels * positions  # the norm, and the activation behind it
+        elif isinstance(part, Attention):
+            macs += 2 * part.inner_dim * positions**2
+    return macs + _MACS_A_VALUE * values
