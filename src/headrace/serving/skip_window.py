@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from headrace.errors import ServingError
@@ -46,6 +48,35 @@ class SkipWindow:
             return False
         start = task.row / task.rows if task.first_skip is None else task.first_skip
         return self.expected(start, (task.skips + 1) / task.rows) >= tau
+
+    def begin(self, tau: float) -> float:
+        """The progress at which to begin skipping, so that the most rows can be skipped in all: the window's bound.
+
+        Every skipped row is judged by where skipping began. Begun early, few rows use up what `tau` allows, so the
+        bound is late; tau is rounded up to hundredths. 1 where nothing is allowed.
+        """
+        hundredths = math.ceil(100 * tau - 1e-9)
+        found = self._begins.get(hundredths)
+        if found is None:
+            found = self._begins[hundredths] = self._most_skipped(hundredths / 100)
+        return found
+
+    @cached_property
+    def _begins(self) -> dict[int, float]:
+        return {}
+
+    def _most_skipped(self, tau: float) -> float:
+        starts = [step / 50 for step in range(50)]
+        allowed = [self._allowed(start, tau) for start in starts]
+        most = max(allowed)
+        return max(start for start, share in zip(starts, allowed, strict=True) if share == most) if most else 1.0
+
+    def _allowed(self, start: float, tau: float) -> float:
+        """The share up to which skipping may go on; no more rows are left than come after the start."""
+        shares = [step / 100 for step in range(1, round(100 * (1 - start)) + 1)]
+        return next(
+            (shares[i] - 0.01 for i, share in enumerate(shares) if self.expected(start, share) < tau), 1 - start
+        )
 
     def expected(self, start: float, share: float) -> float:
         """Similarity, interpolated linearly; 1 at a share of 0.

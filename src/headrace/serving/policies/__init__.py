@@ -1,0 +1,1 @@
+"""The policies: sequential, dynamic, continuous, synergetic."""

@@ -1,0 +1,42 @@
+"""Batches that are collected for a while, denoised together and released together."""
+
+from __future__ import annotations
+
+import math
+
+from headrace.errors import ServingError
+from headrace.serving.state import Round, State
+
+
+class Dynamic:
+    """A batch is all that came within `window_s` of its first request, as far as there are slots.
+
+    Its rows advance together until the last of them is denoised; then all are decoded at once. Nothing joins meanwhile.
+    """
+
+    name = "dynamic"
+
+    def __init__(self, window_s: float = 0.5) -> None:
+        """Raises `ServingError` for a window below 0."""
+        if not (math.isfinite(window_s) and window_s >= 0):
+            raise ServingError(f"window_s is {window_s}", "Give seconds from 0 on")
+        self._window_s = window_s
+
+    def next(self, state: State) -> Round:
+        """As `Policy.next`."""
+        if state.in_flight:
+            return Round()
+        if state.denoising:
+            return Round(rows=tuple(task.number for task in state.denoising))
+        if state.decoding:
+            return Round(decode=tuple(task.number for task in state.decoding))
+        if not state.waiting:
+            return Round()
+        closes = state.waiting[0].arrived + self._window_s
+        if len(state.waiting) < state.slots and state.now < closes:
+            return Round(wait_until=closes)
+        batch = tuple(task.number for task in state.waiting[: state.slots])
+        return Round(admit=batch, rows=batch)
+
+    def prepare(self, state: State) -> None:
+        """Nothing is worked ahead."""

@@ -1,0 +1,114 @@
+"""Which rows run next: tasks of one size, as many as serve the mean best, the most urgent for their work first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from headrace.serving.latency_table import LatencyTable
+from headrace.serving.policies.planners import Kept
+from headrace.serving.policies.urgency import Urgency
+from headrace.serving.state import Size, Task
+
+_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks of one size that could run together, the most urgent first, and what running them is worth.
+
+    Attributes:
+        worth: the weight of those that would be done first, over the seconds until they are.
+    """
+
+    size: Size
+    tasks: Sequence[Task]
+    worth: float
+
+
+class Groups:
+    """Sizes share no network call, so they take turns: whoever runs alone is done earlier, and nobody later.
+
+    Within a size a larger batch has the higher throughput, and a smaller one is done earlier: of n tasks that take r
+    rows each, u at a time, the mean is done after r T(u) (n / u + 1) / 2. Tasks that are still to come would wait, too,
+    so that n counts double.
+    """
+
+    def __init__(self, table: LatencyTable, urgency: Urgency, most_rows: int) -> None:
+        self._table = table
+        self._urgency = urgency
+        self._most_rows = most_rows
+        self._times: Kept[tuple[Size, int], tuple[float, float]] = Kept(_REMEMBERED)
+        self._batches: Kept[tuple[Size, int], int] = Kept(_REMEMBERED)
+
+    def of(
+        self, residents: Sequence[Task], candidates: Sequence[Task], free: int, queued: float, now: float
+    ) -> list[Group]:
+        """A group of each size, the one that is worth most first.
+
+        `candidates` wait for a slot, of which `free` are left; each of them stands for `queued` that wait like it.
+        """
+        sizes: dict[Size, tuple[list[Task], list[Task]]] = defaultdict(lambda: ([], []))
+        for task in residents:
+            sizes[task.size][0].append(task)
+        for task in candidates:
+            sizes[task.size][1].append(task)
+        groups = []
+        for size, (resident, waiting) in sizes.items():
+            most = self.batch(size, round(len(resident) + queued * len(waiting)))
+            tasks = self._choose(resident, waiting, most, free, now)
+            if tasks:
+                groups.append(Group(size, tasks, self._worth(size, tasks, now)))
+        return sorted(groups, key=lambda group: -group.worth)
+
+    def batch(self, size: Size, tasks: int) -> int:
+        """How many of so many tasks of a size run at once."""
+        return self._batches.of((size, tasks), lambda: self._batch(size, tasks))
+
+    def _batch(self, size: Size, tasks: int) -> int:
+        counts = range(1, max(1, min(tasks, self._most_rows)) + 1)
+        return min(counts, key=lambda u: (self.row_s(size, u) * (2 * tasks / u + 1), u))
+
+    def row_s(self, size: Size, rows: int) -> float:
+        """Seconds of a round of so many rows without decodings."""
+        return self._time(size, rows)[0]
+
+    def _time(self, size: Size, rows: int) -> tuple[float, float]:
+        """Seconds of so many rows, and of a decoding, alone."""
+        return self._times.of(
+            (size, rows),
+            lambda: (self._table.round_s({size: (rows, 0)}, {})[0], self._table.round_s({}, {size: 1})[1]),
+        )
+
+    def _choose(
+        self, resident: Iterable[Task], waiting: Iterable[Task], most: int, free: int, now: float
+    ) -> list[Task]:
+        scored = [(self._score(task, most, now), task.number, task, False) for task in resident]
+        if free:
+            scored += [(self._score(task, most, now), task.number, task, True) for task in waiting]
+        scored.sort(key=lambda entry: (-entry[0], entry[1]))
+        chosen: list[Task] = []
+        for _, _, task, waits in scored:
+            if len(chosen) == most:
+                break
+            if waits:
+                if not free:
+                    continue
+                free -= 1
+            chosen.append(task)
+        return chosen
+
+    def _score(self, task: Task, batch: int, now: float) -> float:
+        rows_s, decoding_s = self._time(task.size, batch)
+        work_s = task.rows_left * rows_s + decoding_s
+        return self._urgency.weight(task, now, work_s) / max(work_s, 1e-12)
+
+    def _worth(self, size: Size, tasks: Sequence[Task], now: float) -> float:
+        rows_s, decoding_s = self._time(size, len(tasks))
+        best = weight = 0.0
+        for done, task in enumerate(sorted(tasks, key=lambda task: task.rows_left), 1):
+            seconds = task.rows_left * rows_s + done * decoding_s
+            weight += self._urgency.weight(task, now, seconds)
+            best = max(best, weight / max(seconds, 1e-12))
+        return best
