@@ -1,5 +1,6 @@
 """A pipeline without a network worth the name: fast, deterministic, and it can be told to fail."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -13,8 +14,12 @@ class FakePipeline(Pipeline):
     """A text-to-image family whose network is `tanh` of the latents, the timestep and the prompt's length.
 
     Prompts with "nan" make the network's output NaN; "boom" makes it raise; "mute" makes the text encoder raise.
-    `undecodable(latents)` says which calls of the decoder raise.
+    `undecodable(latents)` says which calls of the decoder raise, in their last chunk. Other chunks leave the latents
+    as they are; `chunk_calls` lists calls of chunks as (position, batch), and `before_chunk(position)` is called first.
+    `before_encoding(requests)` is called before prompts are encoded.
     """
+
+    max_chunks = 6
 
     family = "fake"
     default_guidance = 4.0
@@ -26,6 +31,9 @@ class FakePipeline(Pipeline):
         self._size = size
         self.calls = []
         self.undecodable = None
+        self.chunk_calls = []
+        self.before_chunk = lambda position: None
+        self.before_encoding = lambda requests: None
 
     @property
     def network(self):
@@ -46,6 +54,7 @@ class FakePipeline(Pipeline):
         require_prompt(request, self.name)
 
     def encode(self, requests):
+        self.before_encoding(requests)
         if any("mute" in request.prompt for request in requests):
             raise RuntimeError("no words")
         return [
@@ -64,6 +73,16 @@ class FakePipeline(Pipeline):
         column = (slice(None), None, None, None)
         output = torch.tanh(rows.sample + rows.conditioning["length"][column] / 20 + rows.timestep[column] / 1000)
         return torch.where((fault == 1)[column], torch.full_like(output, torch.nan), output)
+
+    def decoder_chunks(self, shape, chunks):
+        count = min(chunks, self.max_chunks)
+
+        def chunk(position, state):
+            self.before_chunk(position)
+            self.chunk_calls.append((position, len(state)))
+            return self.decode(state) if position == count - 1 else state.clone()
+
+        return [partial(chunk, position) for position in range(count)]
 
     def decode(self, latents):
         if self.undecodable is not None and self.undecodable(latents):
