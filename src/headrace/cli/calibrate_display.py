@@ -19,18 +19,18 @@ from headrace.techniques.block_caching.artefact import BlockCacheArtefact
 
 
 @contextmanager
-def calibration_bar(rows: int) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(more)`: plan rows done, their rate and the time left; silent where nobody looks."""
+def calibration_bar(total: int, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+    """Yields `advance(more)`: what is done, its rate and the time left; silent where nobody looks."""
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("[bold]measuring"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} rows, {task.fields[rate]:.1f} rows/s"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}, {task.fields[rate]:.1f}/s"),
         TimeRemainingColumn(),
     )
     began, done = time.perf_counter(), 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("measuring", total=rows, rate=0.0)
+        task = progress.add_task("measuring", total=total, rate=0.0, unit=unit)
 
         def advance(more: int) -> None:
             nonlocal done

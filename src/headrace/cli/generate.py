@@ -93,6 +93,11 @@ def _size(size: str | None, height: int | None, width: int | None) -> tuple[int 
         return height, width
     if height is not None or width is not None:
         raise RequestError("size", f"--size {size} and --height or --width were both given", "Give one of them")
+    return parse_size(size)
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """(height, width) of WIDTHxHEIGHT. Raises `RequestError`."""
     match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", size)
     if match is None:
         raise RequestError("size", f"--size {size!r} is not accepted", "Write WIDTHxHEIGHT in pixels, such as 64x48")

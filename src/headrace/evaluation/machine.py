@@ -25,6 +25,13 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
     return described
 
 
+def machine_name(device: torch.device) -> str:
+    """What tells machines apart by speed, in one line: processor, cores and threads; the GPU's name on CUDA."""
+    about = describe_machine(device)
+    gpu = f"{about['device']}, " if device.type == "cuda" else ""
+    return f"{gpu}{about['processor']}, {about['cores']} cores, {about['threads']} threads"
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """`peak_memory` counts from here on. Off CUDA this needs Linux; elsewhere it goes on counting from the start."""
     if device.type == "cuda":
