@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import AttnUpDecoderBlock2D, UpDecoderBlock2D
 
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -98,40 +99,48 @@ def balanced(costs: Sequence[int], parts: int) -> list[int]:
 
 
 def _segments(autoencoder: Any, height: int, width: int) -> Iterator[_Segment]:
+    """A ResNet block each, and what stands before, between and behind them."""
+    modules = _modules(autoencoder, height * width)
+    for is_resnet, group in groupby(modules, key=lambda found: _is_resnet(found[0])):
+        found = list(group)
+        for part in [[one] for one in found] if is_resnet else [found]:
+            yield _Segment([_step(module) for module, _ in part], sum(_cost(module, at) for module, at in part))
+
+
+def _modules(autoencoder: Any, positions: int) -> Iterator[tuple[torch.nn.Module, int]]:
+    """What decoding calls, in this order, and at how many positions (height x width) it writes."""
     decoder = autoencoder.decoder
-    head = [decoder.conv_in] if autoencoder.post_quant_conv is None else [autoencoder.post_quant_conv, decoder.conv_in]
-    yield _segment(head, height, width)
-    for block in (decoder.mid_block, *decoder.up_blocks):
-        for modules in _between_boundaries(block):
-            yield _segment(modules, height, width)
-        if getattr(block, "upsamplers", None) is not None:
-            height, width = 2 * height, 2 * width
-            yield _segment(list(block.upsamplers), height, width)
-    yield _segment([decoder.conv_norm_out, decoder.conv_act, decoder.conv_out], height, width)
+    if autoencoder.post_quant_conv is not None:
+        yield autoencoder.post_quant_conv, positions
+    yield decoder.conv_in, positions
+    middle = decoder.mid_block
+    yield middle.resnets[0], positions
+    for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
+        if attention is not None:
+            yield attention, positions
+        yield resnet, positions
+    for block in decoder.up_blocks:
+        attentions = block.attentions if isinstance(block, AttnUpDecoderBlock2D) else [None] * len(block.resnets)
+        for resnet, attention in zip(block.resnets, attentions, strict=True):
+            yield resnet, positions
+            if attention is not None:
+                yield attention, positions
+        for upsampler in block.upsamplers or ():
+            positions *= 4
+            yield upsampler, positions
+    for module in (decoder.conv_norm_out, decoder.conv_act, decoder.conv_out):
+        yield module, positions
 
 
-def _between_boundaries(block: Any) -> Iterator[list[torch.nn.Module]]:
-    """The ResNet blocks of a block, and the attention between or behind them."""
-    attentions = list(getattr(block, "attentions", None) or [])
-    first = 0 if isinstance(block, AttnUpDecoderBlock2D) else -1  # a middle block begins with a ResNet block of its own
-    for place, resnet in enumerate(block.resnets, first):
-        if 0 <= place < len(attentions) and first < 0 and attentions[place] is not None:
-            yield [attentions[place]]
-        yield [resnet]
-        if 0 <= place < len(attentions) and first == 0:
-            yield [attentions[place]]
-
-
-def _segment(modules: Sequence[torch.nn.Module], height: int, width: int) -> _Segment:
-    """`height` and `width` are those of the segment's output."""
-    return _Segment([_step(module) for module in modules], sum(_cost(module, height * width) for module in modules))
+def _is_resnet(module: torch.nn.Module) -> bool:
+    return isinstance(module, ResnetBlock2D)
 
 
 def _step(module: Any) -> Step:
     """A module as its decoder calls it, without a time embedding."""
     if isinstance(module, Attention):
         return lambda state: module(state, temb=None)
-    if hasattr(module, "time_emb_proj"):
+    if _is_resnet(module):
         return lambda state: module(state, None)
     return lambda state: module(state)
 
