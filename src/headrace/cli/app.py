@@ -16,6 +16,7 @@ from headrace.cli import (
     generate,
     models,
     plan,
+    simulate,
     study,
     train,
     tune,
@@ -43,5 +44,6 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(study.app, name="study")
+app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)
