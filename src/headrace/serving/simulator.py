@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from heapq import heappop, heappush
 
 from headrace.errors import ServingError
 from headrace.serving.latency_table import LatencyTable
@@ -18,7 +18,7 @@ from headrace.serving.timeline import Timeline
 from headrace.serving.trace import Trace
 
 _STRIDE = 256  # requests between two calls of `advance`
-_WAKE, _WORK = attrgetter("wake"), attrgetter("work")
+_AT_ONCE_S = 1.0  # of the virtual clock, between two calls of `advance` once all have arrived
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,59 @@ def simulate(
         if value < 1:
             raise ServingError(f"{name} is {value}", "Give at least 1")
     times, ledger = RoundTimes(table), Ledger.empty(len(trace))
-    engines = [Replica(number, policy(), slots, times, ledger, timeline) for number in range(replicas)]
-    progress = _Progress(engines, advance)
+    fleet = _Fleet([Replica(number, policy(), slots, times, ledger, timeline) for number in range(replicas)])
+    tell = _Progress(fleet, advance).tell
     for task in _tasks(trace):
-        _run_until(engines, task.arrived)
-        min(engines, key=_WORK).arrive(task)
+        fleet.run_until(task.arrived)
+        fleet.dispatch(task)
         if task.number % _STRIDE == 0:
-            progress.tell()
-    while any(engine.wake < math.inf for engine in engines):
-        min(engines, key=_WAKE).step()
-        progress.tell(_STRIDE)
-    progress.tell()
-    for engine in engines:
+            tell()
+    while fleet.next_wake < math.inf:
+        fleet.run_until(fleet.next_wake + _AT_ONCE_S)
+        tell(_STRIDE)
+    tell()
+    for engine in fleet.engines:
         engine.check_done()
     return Simulated(ledger.records(trace), ledger.effort)
 
 
-def _run_until(engines: Sequence[Replica], moment: float) -> None:
-    """Everything that is decided before a moment, in order."""
-    while (first := min(engines, key=_WAKE)).wake < moment:
-        first.step()
+class _Fleet:
+    """Replicas in the order in which they decide."""
+
+    def __init__(self, engines: Sequence[Replica]) -> None:
+        self.engines = engines
+        self._wakes: list[tuple[float, int]] = []  # a heap; entries that are no replica's wake any more are passed over
+
+    @property
+    def next_wake(self) -> float:
+        """When the next replica decides; infinite where none does."""
+        wakes, engines = self._wakes, self.engines
+        while wakes and engines[wakes[0][1]].wake != wakes[0][0]:
+            heappop(wakes)
+        return wakes[0][0] if wakes else math.inf
+
+    def run_until(self, moment: float) -> None:
+        """Everything that is decided before a moment."""
+        wakes = self._wakes
+        while wakes and wakes[0][0] < moment:
+            wake, index = heappop(wakes)
+            engine = self.engines[index]
+            if engine.wake == wake:
+                engine.step()
+                self._remember(engine.wake, index)
+
+    def dispatch(self, task: Task) -> None:
+        """Gives a request that arrives to the replica with the least work left."""
+        engines = self.engines
+        index = min(range(len(engines)), key=lambda one: engines[one].work) if len(engines) > 1 else 0
+        before = engines[index].wake
+        engines[index].arrive(task)
+        if engines[index].wake != before:
+            self._remember(engines[index].wake, index)
+
+    def _remember(self, wake: float, index: int) -> None:
+        if wake < math.inf:
+            heappush(self._wakes, (wake, index))
 
 
 def _tasks(trace: Trace) -> Iterator[Task]:
@@ -97,8 +130,8 @@ def _tasks(trace: Trace) -> Iterator[Task]:
 
 
 class _Progress:
-    def __init__(self, engines: Sequence[Replica], advance: Callable[[int], object] | None) -> None:
-        self._engines = engines
+    def __init__(self, fleet: _Fleet, advance: Callable[[int], object] | None) -> None:
+        self._engines = fleet.engines
         self._advance = advance
         self._told = 0
 
