@@ -14,11 +14,14 @@ from headrace.serving.measurement import (
     Design,
     Load,
     chunk_times,
+    deciding_loads,
     doubling,
     interpolation_errors,
     measure,
+    medians,
     saturation,
     size_latencies,
+    spread,
 )
 
 SMALL, LARGE = (64, 64), (96, 64)
@@ -42,11 +45,15 @@ def table_of(design, times) -> LatencyTable:
     )  # fmt: skip
 
 
+def measured(design, probe):
+    return medians(measure(design.loads, probe, design.repeats, design.seed))
+
+
 def test_every_load_is_measured_in_every_repeat_in_another_order():
     seen, told = [], []
-    measure(DESIGN, lambda load: seen.append(load) or probe(load), told.append)
+    measure(DESIGN.loads, lambda load: seen.append(load) or probe(load), 3, progress=told.append)
     rounds = [seen[start : start + len(DESIGN.loads)] for start in range(0, len(seen), len(DESIGN.loads))]
-    assert len(rounds) == DESIGN.repeats
+    assert len(rounds) == 3
     assert sum(told) == len(seen)
     assert all(set(one) == set(DESIGN.loads) for one in rounds)
     assert rounds[0] != rounds[1] != list(DESIGN.loads)
@@ -60,7 +67,12 @@ def test_a_hiccup_does_not_count():
         unet, vae = probe(load)
         return (100 * unet, 100 * vae) if calls[load] == 2 else (unet, vae)
 
-    assert measure(DESIGN, hiccups) == {load: probe(load) for load in DESIGN.loads}
+    assert measured(DESIGN, hiccups) == {load: probe(load) for load in DESIGN.loads}
+
+
+def test_the_spread_is_of_the_same_rounds_times():
+    assert spread({"a": [(1.0, 0.0), (1.2, 0.0), (1.1, 0.0)], "b": [(0.0, 5.0)] * 3}) == pytest.approx(0.1 / 1.1)
+    assert spread({"a": [(1.0, 3.0), (1.0, 6.0)]}) == pytest.approx(3 / 4.5)
 
 
 def test_no_load_is_measured_twice_for_axes_that_say_nothing():
@@ -73,17 +85,23 @@ def test_no_load_is_measured_twice_for_axes_that_say_nothing():
 
 
 def test_the_grid_holds_what_was_measured():
-    times = measure(DESIGN, probe)
+    times = measured(DESIGN, probe)
     table = table_of(DESIGN, times)
     for load in DESIGN.grid:
         at = (load.size, load.rows, load.decodings, load.skipped, load.chunks)
         assert (table.unet_s(*at), table.vae_s(*at)) == pytest.approx(probe(load))
-    for size, [whole, half] in zip(DESIGN.sizes, chunk_times(DESIGN, table), strict=True):
-        rows = table.saturation(size)
+
+
+def test_chunks_are_decided_by_rounds_that_are_full():
+    times = dict(measured(DESIGN, probe))
+    entries = table_of(DESIGN, times).sizes
+    assert set(deciding_loads(DESIGN, entries)) <= set(DESIGN.grid)
+    for entry, [whole, half] in zip(entries, chunk_times(DESIGN, entries, times), strict=True):
+        rows = entry.saturation
         assert (whole.chunks, half.chunks) == (1, 2)
-        assert (half.unet_s, half.vae_s) == pytest.approx(probe(Load(size, rows, 1, 0, 2)))
-        assert half.unet_alone_s == pytest.approx(probe(Load(size, rows))[0])
-        assert half.vae_alone_s == pytest.approx(probe(Load(size, 0, 1))[1])
+        assert (half.unet_s, half.vae_s) == pytest.approx(probe(Load(entry.size, rows, 1, 0, 2)))
+        assert half.unet_alone_s == pytest.approx(probe(Load(entry.size, rows))[0])
+        assert half.vae_alone_s == pytest.approx(probe(Load(entry.size, 0, 1))[1])
 
 
 def test_the_error_is_what_interpolation_misses_between_grid_points():
@@ -91,7 +109,7 @@ def test_the_error_is_what_interpolation_misses_between_grid_points():
     assert len(DESIGN.between) == DESIGN.held_out * 2
     assert not set(DESIGN.between) & set(DESIGN.grid)
     assert DESIGN.between == Design((SMALL, LARGE), (0, 1, 2, 4, 8), (0, 1, 4), (1, 2)).between
-    times = dict(measure(DESIGN, probe))
+    times = dict(measured(DESIGN, probe))
     exact = interpolation_errors(table_of(DESIGN, times), times, DESIGN.between)
     assert exact == pytest.approx([0] * len(exact), abs=1e-9)
     off = {load: (1.25 * unet, vae) if load in DESIGN.between else (unet, vae) for load, (unet, vae) in times.items()}
@@ -104,7 +122,7 @@ def test_a_decoder_of_next_to_no_time_has_no_error():
     def quick(load):
         return probe(load)[0], 1e-7 * (1 + load.rows**2) if load.decodings else 0.0
 
-    times = measure(DESIGN, quick)
+    times = measured(DESIGN, quick)
     errors = interpolation_errors(table_of(DESIGN, times), times, DESIGN.between)
     assert len(errors) == len(DESIGN.between)
     assert max(errors) < 0.01
@@ -133,4 +151,21 @@ def test_counts_double_up_to_the_last(most):
 
 def test_nothing_is_measured_no_times():
     with pytest.raises(CalibrationError, match="repeats is 0"):
-        measure(Design((SMALL,), (0, 1), (0, 1), (1,), repeats=0), probe)
+        measure(DESIGN.loads, probe, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sizes": ()}, r"sizes are \[\]"),
+        ({"sizes": (SMALL, SMALL)}, "Give each size once"),
+        ({"rows": (1, 2)}, r"rows are \[1, 2\]"),
+        ({"decodings": (0, 2)}, "increase from 0 and 1"),
+        ({"chunks": (2, 4)}, "chunks are"),
+        ({"rows": (0, 1, 4, 2)}, "rows are"),
+    ],
+)
+def test_designs_that_measure_nothing_sensible(change, words):
+    given = {"sizes": (SMALL,), "rows": (0, 1), "decodings": (0, 1), "chunks": (1,)} | change
+    with pytest.raises(CalibrationError, match=words):
+        Design(**given)

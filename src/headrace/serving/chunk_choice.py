@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from headrace.errors import CalibrationError
 
@@ -74,7 +75,7 @@ def choose_chunks(sizes: Sequence[Sequence[ChunkTimes]], weight: float = WEIGHT,
         raise CalibrationError(f"weight is {weight} and bound {bound}", "Give a weight from 0 to 1 and a bound from 0")
     if not sizes or not sizes[0] or len({tuple(one.chunks for one in size) for size in sizes}) > 1:
         raise CalibrationError("chunk counts of the sizes are none, or differ", "Measure the same ones for every size")
-    overhead = _means(sizes, lambda one: one.unet_overhead)
+    overhead = _means(sizes, attrgetter("unet_overhead"))
     cost = _means(sizes, lambda one: one.cost(weight))
     kept = [chunks for chunks, value in overhead.items() if value <= bound]
     most = max(kept) if kept else min(overhead, key=lambda chunks: (overhead[chunks], chunks))
@@ -85,3 +86,12 @@ def choose_chunks(sizes: Sequence[Sequence[ChunkTimes]], weight: float = WEIGHT,
 def _means(sizes: Sequence[Sequence[ChunkTimes]], value: Callable[[ChunkTimes], float]) -> Mapping[int, float]:
     columns = zip(*sizes, strict=True)
     return {column[0].chunks: sum(map(value, column)) / len(column) for column in columns}
+
+
+def chunk_figures(sizes: Sequence[Sequence[ChunkTimes]], choice: ChunkChoice) -> dict[str, float]:
+    """What a choice was made by, for a table: both overheads of each count, and whether any keeps the bound."""
+    figures = {"chunk_cost_weight": WEIGHT, "unet_bound": BOUND, "unet_bound_kept": float(choice.bounded)}
+    for part in ("unet_overhead", "vae_overhead"):
+        means = _means(sizes, attrgetter(part))
+        figures |= {f"{part}_{chunks}_chunks": value for chunks, value in means.items()}
+    return figures

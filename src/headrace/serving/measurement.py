@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,17 +37,18 @@ class Load:
 
 Times = tuple[float, float]  # seconds until the rows and until the chunks of a round are done; 0 where there are none
 Probe = Callable[[Load], Times]  # chunks: the mean over the chunks of a decoding
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is measured.
+    """What is measured. Raises `CalibrationError` for counts that do not increase, or a size that is there twice.
 
     Attributes:
         sizes: (height, width), pixels.
-        rows: counts on the grid, from 0.
-        decodings: counts on the grid, from 0.
-        chunks: chunk counts, increasing.
+        rows: counts on the grid, 0 and 1 among them.
+        decodings: counts on the grid, 0 and 1 among them.
+        chunks: chunk counts, from 1.
         guided: whether rows have an unconditional branch to leave out: all rows or none of them do.
         repeats: times that each load is measured; the median counts.
         held_out: loads of each size between grid points, to know the error of interpolation.
@@ -60,6 +63,15 @@ class Design:
     repeats: int = 3
     held_out: int = 6
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, first in (("rows", (0, 1)), ("decodings", (0, 1)), ("chunks", (1,))):
+            counts = getattr(self, name)
+            if counts[: len(first)] != first or any(before >= after for before, after in pairwise(counts)):
+                begin = " and ".join(map(str, first))
+                raise CalibrationError(f"{name} are {list(counts)}", f"Give whole numbers that increase from {begin}")
+        if not self.sizes or len(set(self.sizes)) < len(self.sizes):
+            raise CalibrationError(f"sizes are {list(self.sizes)}", "Give each size once")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -119,28 +131,45 @@ def doubling(most: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*counts, most)))
 
 
-def measure(design: Design, probe: Probe, progress: Callable[[int], None] | None = None) -> Mapping[Load, Times]:
-    """Medians over the repeats. Each repeat takes all loads in another random order, so that drift falls on all alike.
+def measure(
+    keys: Sequence[Key],
+    probe: Callable[[Key], Times],
+    repeats: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Key, list[Times]]:
+    """What `probe` says of each key, `repeats` times.
 
-    `progress` is told of every probe. Raises what the probe raises, and `CalibrationError` for no repeats.
+    Each repeat takes them all in another random order, so that what changes meanwhile falls on all alike. `progress`
+    is told of every probe. Raises what the probe raises, and `CalibrationError` for no repeats.
     """
-    if design.repeats < 1:
-        raise CalibrationError(f"repeats is {design.repeats}", "Measure everything at least once")
-    generator = random.Random(design.seed)
-    found: dict[Load, list[Times]] = {load: [] for load in design.loads}
-    for _ in range(design.repeats):
-        order = list(design.loads)
-        generator.shuffle(order)
-        for load in order:
-            found[load].append(probe(load))
+    if repeats < 1:
+        raise CalibrationError(f"repeats is {repeats}", "Measure everything at least once")
+    generator = random.Random(seed)
+    found: dict[Key, list[Times]] = {key: [] for key in keys}
+    for _ in range(repeats):
+        for key in generator.sample(list(keys), len(keys)):
+            found[key].append(probe(key))
             if progress is not None:
                 progress(1)
-    return {load: _medians(times) for load, times in found.items()}
+    return found
 
 
-def _medians(times: Iterable[Times]) -> Times:
-    unet, vae = zip(*times, strict=True)
-    return statistics.median(unet), statistics.median(vae)
+def medians(samples: Mapping[Key, Sequence[Times]]) -> dict[Key, Times]:
+    """Of rows and of chunks, each by itself."""
+    return {
+        key: (statistics.median(unet for unet, _ in times), statistics.median(vae for _, vae in times))
+        for key, times in samples.items()
+    }
+
+
+def spread(samples: Mapping[Key, Sequence[Times]]) -> float:
+    """By how much the same round's times differ, as a share of their median; the median over all rounds."""
+    shares = []
+    for times in samples.values():
+        spans = [max(one) for one in times]
+        shares.append((max(spans) - min(spans)) / statistics.median(spans))
+    return statistics.median(shares)
 
 
 def decoded_figure(size: Size, batch: int) -> str:
@@ -177,20 +206,34 @@ def saturation(seconds: Mapping[int, float], gain: float = GAIN) -> int:
     )
 
 
-def chunk_times(design: Design, table: LatencyTable) -> list[list[ChunkTimes]]:
-    """What equation (1) is decided by: one decoding beside as many rows as saturate a call, of every size."""
+def deciding_loads(design: Design, entries: Sequence[SizeLatencies]) -> list[Load]:
+    """What equation (1) is decided by, in every size: a decoding beside as many rows as saturate a call, and alone."""
+    return [
+        load
+        for entry in entries
+        for load in (
+            Load(entry.size, entry.saturation),
+            Load(entry.size, 0, 1),
+            *(Load(entry.size, entry.saturation, 1, 0, chunks) for chunks in design.chunks),
+        )
+    ]
+
+
+def chunk_times(
+    design: Design, entries: Sequence[SizeLatencies], times: Mapping[Load, Times]
+) -> list[list[ChunkTimes]]:
+    """The times of `deciding_loads`, size by size."""
     return [
         [
             ChunkTimes(
                 chunks,
-                float(table.unet_s(size, rows, 1, 0, chunks)),
-                float(table.vae_s(size, rows, 1, 0, chunks)),
-                float(table.unet_s(size, rows)),
-                float(table.vae_s(size, 0, 1)),
+                *times[Load(entry.size, entry.saturation, 1, 0, chunks)],
+                times[Load(entry.size, entry.saturation)][0],
+                times[Load(entry.size, 0, 1)][1],
             )
             for chunks in design.chunks
         ]
-        for size, rows in ((size, table.saturation(size)) for size in design.sizes)
+        for entry in entries
     ]
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-import random
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from headrace.engine import Engine, EngineSettings, Order
-from headrace.errors import CalibrationError
+from headrace.errors import CalibrationError, HeadraceWarning
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.plan import Plan
 from headrace.request import Request
-from headrace.serving import chunk_choice
-from headrace.serving.latency_table import Lane, LatencyTable
+from headrace.serving.chunk_choice import choose_chunks, chunk_figures
+from headrace.serving.lane_choice import best_lane, lane_loads
+from headrace.serving.latency_table import Lane, LatencyTable, SizeLatencies
 from headrace.serving.measurement import (
     GAIN,
     Design,
@@ -25,17 +26,21 @@ from headrace.serving.measurement import (
     Probe,
     Times,
     chunk_times,
+    deciding_loads,
     decoded_figure,
     interpolation_errors,
     measure,
+    medians,
     saturation,
     size_latencies,
+    spread,
 )
 from headrace.serving.state import Size
 from headrace.serving.table_check import PARAMETERS, Identity
 
 _ROWS = 400  # of the plan of a request that is kept to be measured with
-_LANE_GAIN = 0.05  # what a lane must be faster by than running one thing after the other, which needs nothing
+_DECIDING = 2  # times as often as the grid: what decides the chunk count
+_SPREAD = 0.25  # of the same round's times: more is no measurement
 
 
 class EngineProbe:
@@ -118,35 +123,56 @@ def profile(
     """Measures a model and makes its latency table: lane, grids, saturation, chunk count and error.
 
     `lanes` are tried one against the other on the first size, and the best is measured with and stored; where there is
-    one, it is taken. `progress` is told of every probe, `probes` of them. Raises `CalibrationError`, `CapacityError`,
-    and what the model raises.
+    one, it is taken. What decides the chunk count is measured more often than the rest. `progress` is told of every
+    probe, `probes` of them. Warns (`HeadraceWarning`) where times of the same round differ by much. Raises
+    `CalibrationError`, `CapacityError`, and what the model raises.
     """
     check_design(pipeline, request, design)
-    lane, figures = _best_lane(pipeline, request, design, lanes, progress)
+    lane, figures = _choose_lane(pipeline, request, design, lanes, progress)
     with _probe(pipeline, request, design, lane) as probe:
-        times = measure(design, probe, progress)
-    about = identity(pipeline, machine)
+        samples = measure(design.loads, probe, design.repeats, design.seed, progress)
+        differ = spread(samples)
+        deciding = deciding_loads(design, _entries(design, medians(samples)))
+        for load, times in measure(deciding, probe, _DECIDING * design.repeats, design.seed, progress).items():
+            samples.setdefault(load, []).extend(times)
+    if differ > _SPREAD:
+        warnings.warn(
+            f"times of the same round differ by {differ:.0%}: the machine was busy. Measure again on an idle one",
+            HeadraceWarning,
+            stacklevel=2,
+        )
+    figures |= {"saturation_gain": GAIN, "repeats": float(design.repeats), "spread": differ}
+    return _table(design, medians(samples), identity(pipeline, machine), lane, figures)
+
+
+def _entries(design: Design, times: Mapping[Load, Times]) -> tuple[SizeLatencies, ...]:
+    return tuple(size_latencies(design, size, times) for size in design.sizes)
+
+
+def _table(
+    design: Design, times: Mapping[Load, Times], about: Identity, lane: Lane, figures: Mapping[str, float]
+) -> LatencyTable:
+    entries = _entries(design, times)
     table = LatencyTable(
-        model=about.model, weights=about.weights, machine=machine, device=about.device, dtype=about.dtype, lane=lane,
-        sizes=tuple(size_latencies(design, size, times) for size in design.sizes), chunks=1, max_chunks=1, error=0.0,
-        max_error=0.0,
+        model=about.model, weights=about.weights, machine=about.machine, device=about.device, dtype=about.dtype,
+        lane=lane, sizes=entries, chunks=1, max_chunks=1, error=0.0, max_error=0.0,
     )  # fmt: skip
     outside = [load for load in design.loads if load not in set(design.grid)]
     errors = interpolation_errors(table, times, outside) or [0.0]
-    decided = chunk_times(design, table)
-    choice = chunk_choice.choose_chunks(decided)
-    figures |= _chunk_figures(decided, choice) | _decoder_figures(design, times)
-    figures |= {PARAMETERS: float(about.parameters), "saturation_gain": GAIN, "repeats": float(design.repeats)}
-    figures |= {"held_out": float(len(outside))}
-    update = {"chunks": choice.chunks, "max_chunks": choice.max_chunks, "figures": figures}
+    decided = chunk_times(design, entries, times)
+    choice = choose_chunks(decided)
+    found = {**figures, PARAMETERS: float(about.parameters), "held_out": float(len(outside))}
+    found |= chunk_figures(decided, choice) | _decoder_figures(design, times)
+    update = {"chunks": choice.chunks, "max_chunks": choice.max_chunks, "figures": found}
     update |= {"error": statistics.fmean(errors), "max_error": max(errors)}
     return table.model_copy(update=update)
 
 
 def probes(design: Design, lanes: Sequence[Lane]) -> int:
     """How many rounds `profile` times (decodings of several chunks are one)."""
-    duel = len(lanes) * len(_duel(design)) if len(lanes) > 1 else 0
-    return design.repeats * (len(design.loads) + duel)
+    compared = len(lanes) * len(lane_loads(design)) if len(lanes) > 1 else 0
+    deciding = _DECIDING * len(design.sizes) * (2 + len(design.chunks))
+    return design.repeats * (compared + len(design.loads) + deciding)
 
 
 def lanes_of(pipeline: Pipeline) -> tuple[Lane, ...]:
@@ -165,11 +191,9 @@ def identity(pipeline: Pipeline, machine: str) -> Identity:
 
 
 def check_design(pipeline: Pipeline, request: Request, design: Design) -> None:
-    """Raises `RequestError` for a size that the model does not make, `CalibrationError` for counts that are none."""
+    """Raises `RequestError` for a size that the model does not make, `CalibrationError` for chunks it does not have."""
     for height, width in design.sizes:
         pipeline.check(request.model_copy(update={"height": height, "width": width}))
-    if not design.sizes or len(set(design.sizes)) < len(design.sizes):
-        raise CalibrationError(f"sizes are {list(design.sizes)}", "Give each size once")
     if max(design.chunks) > pipeline.max_chunks:
         raise CalibrationError(
             f"decodings in {max(design.chunks)} chunks are to be measured, and {pipeline.name} has at most "
@@ -193,68 +217,21 @@ def _probe(pipeline: Pipeline, request: Request, design: Design, lane: Lane) -> 
         engine.close()
 
 
-def _duel(design: Design) -> tuple[Load, ...]:
-    """Rounds that lanes are compared on: few rows and many beside a decoding, whole and in chunks."""
-    size, rows = design.sizes[0], dict.fromkeys((1, max(1, max(design.rows) // 2)))
-    return tuple(Load(size, u, 1, 0, chunks) for u in rows for chunks in dict.fromkeys((1, max(design.chunks))))
-
-
-def _best_lane(
+def _choose_lane(
     pipeline: Pipeline,
     request: Request,
     design: Design,
     lanes: Sequence[Lane],
     progress: Callable[[int], None] | None,
 ) -> tuple[Lane, dict[str, float]]:
-    """The lane whose rounds, rows and chunks, are over first; by a clear margin where it is not the first of them.
-
-    Lanes take turns, load by load. Figures are each one's time over the first one's, geometric means.
-    """
+    """Lanes take turns, load by load."""
     if len(lanes) == 1:
         return lanes[0], {}
-    found: dict[Lane, list[Mapping[Load, float]]] = {lane: [] for lane in lanes}
-    loads, generator = list(_duel(design)), random.Random(design.seed)
     with ExitStack() as engines:
         turns = {lane: engines.enter_context(_probe(pipeline, request, design, lane)) for lane in lanes}
-        for _ in range(design.repeats):
-            spans: dict[Lane, dict[Load, float]] = {lane: {} for lane in lanes}
-            for load in generator.sample(loads, len(loads)):
-                for lane in generator.sample(list(lanes), len(lanes)):
-                    spans[lane][load] = max(turns[lane](load))
-                    if progress is not None:
-                        progress(1)
-            for lane in lanes:
-                found[lane].append(spans[lane])
-    return best_lane(found)
-
-
-def best_lane(found: Mapping[Lane, Sequence[Mapping[Load, float]]]) -> tuple[Lane, dict[str, float]]:
-    """See `_best_lane`; `found` are seconds of each lane's rounds, a mapping a repeat."""
-    lanes = list(found)
-    spans = {
-        lane: {load: statistics.median(one[load] for one in repeats) for load in repeats[0]}
-        for lane, repeats in found.items()
-    }
-    ratios = {
-        lane: statistics.geometric_mean(spans[lane][load] / spans[lanes[0]][load] for load in spans[lane])
-        for lane in lanes
-    }
-    best = min(lanes, key=lambda lane: ratios[lane])
-    chosen = best if ratios[best] < 1 - _LANE_GAIN else lanes[0]
-    return chosen, {f"{lane}_over_{lanes[0]}": ratio for lane, ratio in ratios.items() if lane != lanes[0]}
-
-
-def _chunk_figures(
-    sizes: Sequence[Sequence[chunk_choice.ChunkTimes]], choice: chunk_choice.ChunkChoice
-) -> dict[str, float]:
-    """Both overheads of each chunk count, means over sizes, and whether any keeps the bound."""
-    figures = {"unet_bound": chunk_choice.BOUND, "unet_bound_kept": float(choice.bounded)}
-    figures["chunk_cost_weight"] = chunk_choice.WEIGHT
-    for column in zip(*sizes, strict=True):
-        chunks = column[0].chunks
-        figures[f"unet_overhead_{chunks}_chunks"] = statistics.fmean(one.unet_overhead for one in column)
-        figures[f"vae_overhead_{chunks}_chunks"] = statistics.fmean(one.vae_overhead for one in column)
-    return figures
+        keys = [(lane, load) for lane in lanes for load in lane_loads(design)]
+        samples = measure(keys, lambda key: turns[key[0]](key[1]), design.repeats, design.seed, progress)
+    return best_lane(lanes, medians(samples))
 
 
 def _decoder_figures(design: Design, times: Mapping[Load, Times]) -> dict[str, float]:
