@@ -66,7 +66,7 @@ class Controller:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._level = 0.0  # 1: tau at its floor; 2: chunks at their most
+        self._level = 0.0  # from 1 on tau is at its floor, from 2 on chunks are at their most
         self._seen: float | None = None
         self._trend = 0.0
 
@@ -92,5 +92,6 @@ class Controller:
         self._trend += self._SMOOTHING * (change - self._trend)
         limits = self.limits
         pressure = (self._seen + self._LEAD * self._trend - limits.low) / (limits.high - limits.low)
-        followed = min(max(self._level, pressure - limits.play), max(pressure, 0.0) + limits.play)
-        self._level = 0.0 if pressure <= 0 else min(followed, 2.0)
+        pressure = min(max(pressure, 0.0), 2.0 + limits.play)
+        # Where there is hardly any pressure there is no play upwards: without load nothing stays raised.
+        self._level = min(max(self._level, pressure - limits.play), pressure + min(limits.play, pressure))

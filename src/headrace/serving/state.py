@@ -67,6 +67,11 @@ class State:
     in_flight: frozenset[int]
     slots: int
 
+    @property
+    def free(self) -> int:
+        """Slots that nobody has."""
+        return max(0, self.slots - len(self.denoising) - len(self.decoding))
+
 
 @dataclass(frozen=True, slots=True)
 class Round:

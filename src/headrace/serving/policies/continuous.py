@@ -12,8 +12,7 @@ class Continuous:
 
     def next(self, state: State) -> Round:
         """As `Policy.next`."""
-        free = max(0, state.slots - len(state.denoising) - len(state.decoding))
-        admitted = tuple(task.number for task in state.waiting[:free])
+        admitted = tuple(task.number for task in state.waiting[: state.free])
         return Round(
             admit=admitted,
             rows=tuple(task.number for task in state.denoising) + admitted,

@@ -22,6 +22,7 @@ class Batch:
         skippable: those among them whose unconditional branch may be left out.
         pending: decodings whose next chunk may run, at most `Planners.most_decodings`.
         others: tasks, these rows' among them, that wait while the cycle runs.
+        kept_out: tasks that wait for the slots of the decodings, one for each at most.
         alone: whether the decodings may run in rounds of their own: nothing is in flight.
     """
 
@@ -29,6 +30,7 @@ class Batch:
     skippable: frozenset[int]
     pending: Sequence[Task]
     others: int
+    kept_out: int = 0
     alone: bool = True
 
     @property
@@ -94,17 +96,20 @@ class Cycles:
         for split in (False, True):
             planned = self._planners.plan(work, batch.others, split)
             stages = _stages(planned, work)
-            cost = self._cost(work, stages, [_chunks_left(task, chunks) for task in pending], undisturbed, batch.others)
+            cost = self._cost(work, stages, [_chunks_left(task, chunks) for task in pending], undisturbed, batch)
             options.append(_Option(cost, stages, chunks))
-            if len(stages) == 1 and not split and len(pending) == 1 and work.rows == 1:
+            if work.rows == 1:
                 break
         coarsest, best = options[0], options[-1]
         return best if best.cost < coarsest.cost * (1 - 1e-9) else coarsest
 
     def _cost(
-        self, work: Work, stages: Sequence[Stage], chunks_left: Sequence[int], undisturbed: float, others: int
+        self, work: Work, stages: Sequence[Stage], chunks_left: Sequence[int], undisturbed: float, batch: Batch
     ) -> float:
-        """Summed completion of the decodings, if every cycle until then is like this one, and the others' delay."""
+        """Summed completion of the decodings, if every cycle until then is like this one, and the others' delay.
+
+        Others are delayed by slower rows, and by smaller batches as long as the decodings keep their slots.
+        """
         start, done = 0.0, []
         for stage in stages:
             groups = {work.size: (float(stage.rows), float(stage.skipped))}
@@ -112,8 +117,17 @@ class Cycles:
             unet_s, vae_s = self._table.round_s(groups, loads, work.chunks)
             done += [start + vae_s] * stage.decodings
             start += unet_s
-        waits = sum(moment + (left - 1) * start for moment, left in zip(done, chunks_left, strict=True))
-        return waits + others * (start - undisturbed) * max(chunks_left)
+        waits = [moment + (left - 1) * start for moment, left in zip(done, chunks_left, strict=True)]
+        slower = (start - undisturbed) * max(chunks_left)
+        return sum(waits) + batch.others * (slower + self._lost(work, undisturbed, batch.kept_out) * max(waits))
+
+    def _lost(self, work: Work, undisturbed: float, kept_out: int) -> float:
+        """The share of throughput that a batch loses to one with `kept_out` more rows."""
+        if not kept_out:
+            return 0.0
+        rows = work.rows + kept_out
+        full = self._table.round_s({work.size: (rows, work.skips * rows / work.rows)}, {})[0]
+        return max(0.0, 1 - work.rows * full / (rows * undisturbed))
 
     def _assign(self, batch: Batch, pending: Sequence[Task], option: _Option) -> Iterator[Round]:
         """Tasks to stages: the most urgent rows first, those that may skip where the stage skips."""

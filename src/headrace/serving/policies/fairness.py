@@ -32,17 +32,17 @@ class Fairness:
     def candidates(self, waiting: Sequence[Task]) -> list[Task]:
         """Who may be admitted now."""
         oldest = list(waiting[:_WINDOW])
-        overdue = [task for task in oldest if self._overtaken.get(task.number, 0) >= self._overtakes]
-        if overdue:
-            return overdue
+        for task in oldest:
+            if self._overtaken.get(task.number, 0) >= self._overtakes:
+                return [task]
         return oldest + [task for task in self._specials(waiting) if task.number > oldest[-1].number]
 
-    def overdue(self, residents: Sequence[Task], candidates: Sequence[Task], free: int) -> list[Task]:
+    def overdue(self, residents: Sequence[Task], candidates: Sequence[Task]) -> list[Task]:
         """Who must run now, the longest waiting first."""
         passed = [task for task in residents if self._passed.get(task.number, 0) >= self._patience]
         passed.sort(key=lambda task: -self._passed[task.number])
         overtaken = [task for task in candidates if self._overtaken.get(task.number, 0) >= self._overtakes]
-        return passed + (overtaken if free else [])
+        return passed + overtaken
 
     def record(self, state: State, decided: Round) -> None:
         """Counts what a round passes over and lets overtake."""

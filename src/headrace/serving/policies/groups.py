@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.policies.planners import Kept
 from headrace.serving.policies.urgency import Urgency
-from headrace.serving.state import Size, Task
+from headrace.serving.state import Size, State, Task
 
 _REMEMBERED = 20_000
+_SAMPLE = 32
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,20 @@ class Groups:
         self._times: Kept[tuple[Size, int], tuple[float, float]] = Kept(_REMEMBERED)
         self._batches: Kept[tuple[Size, int], int] = Kept(_REMEMBERED)
 
-    def of(
-        self, residents: Sequence[Task], candidates: Sequence[Task], free: int, queued: float, now: float
-    ) -> list[Group]:
-        """A group of each size, the one that is worth most first.
-
-        `candidates` wait for a slot, of which `free` are left; each of them stands for `queued` that wait like it.
-        """
+    def of(self, state: State, candidates: Sequence[Task]) -> list[Group]:
+        """A group of each size, the one that is worth most first; `candidates` may be admitted to free slots."""
         sizes: dict[Size, tuple[list[Task], list[Task]]] = defaultdict(lambda: ([], []))
-        for task in residents:
+        for task in state.denoising:
             sizes[task.size][0].append(task)
         for task in candidates:
             sizes[task.size][1].append(task)
+        queued = _queued(state.waiting)
         groups = []
         for size, (resident, waiting) in sizes.items():
-            most = self.batch(size, round(len(resident) + queued * len(waiting)))
-            tasks = self._choose(resident, waiting, most, free, now)
+            most = self.batch(size, round(len(resident) + queued.get(size, 0.0)))
+            tasks = self._choose(resident, waiting, most, state.free, state.now)
             if tasks:
-                groups.append(Group(size, tasks, self._worth(size, tasks, now)))
+                groups.append(Group(size, tasks, self._worth(size, tasks, state.now)))
         return sorted(groups, key=lambda group: -group.worth)
 
     def batch(self, size: Size, tasks: int) -> int:
@@ -112,3 +109,9 @@ class Groups:
             weight += self._urgency.weight(task, now, seconds)
             best = max(best, weight / max(seconds, 1e-12))
         return best
+
+
+def _queued(waiting: Sequence[Task]) -> dict[Size, float]:
+    """How many of each size wait, judged by the oldest."""
+    oldest = waiting[:_SAMPLE]
+    return {size: count * len(waiting) / len(oldest) for size, count in Counter(task.size for task in oldest).items()}

@@ -140,29 +140,27 @@ class Synergetic:
             frozenset(task.number for task in rows if self._may_skip(task)),
             pending[: self._planners.most_decodings],
             len(state.denoising) + len(state.waiting),
+            min(len(state.waiting), len(pending)) if not state.free else 0,
             not state.in_flight,
         )
-        rounds = self._cycles.rounds(batch, sorted({1, self.chunks}))
+        rounds = self._cycles.rounds(batch, sorted({1, self._chunks, self.chunks}))
         return _admitting(rounds, state)
 
     def _rows(self, state: State) -> list[Task]:
         """The tasks of the group that is worth most, or of those that waited too long."""
-        free = max(0, state.slots - len(state.denoising) - len(state.decoding))
-        candidates = self._fairness.candidates(state.waiting) if free and state.waiting else []
-        overdue = self._fairness.overdue(state.denoising, candidates, free)
-        queued = len(state.waiting) / len(candidates) if candidates else 1.0
-        groups = self._groups.of(state.denoising, candidates, free, queued, state.now)
+        candidates = self._fairness.candidates(state.waiting) if state.free and state.waiting else []
+        overdue = self._fairness.overdue(state.denoising, candidates)
+        groups = self._groups.of(state, candidates)
         if not overdue:
             return list(groups[0].tasks) if groups else []
         group = next(group for group in groups if group.size == overdue[0].size)
         first = [task for task in overdue if task.size == group.size][: len(group.tasks)]
         numbers = {task.number for task in first}
         chosen = first + [task for task in group.tasks if task.number not in numbers]
-        return _within(chosen[: len(group.tasks)], state, free)
+        return _within(chosen[: len(group.tasks)], state)
 
     def _everything(self, state: State, pending: list[Task]) -> list[Round]:
-        free = max(0, state.slots - len(state.denoising) - len(state.decoding))
-        rows = [*state.denoising, *state.waiting[:free]]
+        rows = [*state.denoising, *state.waiting[: state.free]]
         skip = frozenset(task.number for task in rows if self._may_skip(task))
         decided = Round(
             rows=tuple(task.number for task in rows),
@@ -187,10 +185,10 @@ def _admitting(rounds: list[Round], state: State) -> list[Round]:
     return [replace(rounds[0], admit=admit), *rounds[1:]] if admit else rounds
 
 
-def _within(chosen: list[Task], state: State, free: int) -> list[Task]:
+def _within(chosen: list[Task], state: State) -> list[Task]:
     """No more new ones than there are free slots."""
     resident = {task.number for task in state.denoising}
-    kept = []
+    free, kept = state.free, []
     for task in chosen:
         if task.number not in resident:
             if not free:
