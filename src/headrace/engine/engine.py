@@ -222,18 +222,10 @@ class Engine:
                 nothing_else = not advance.calls and decoder.ended == ended
                 self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
         return RoundReport(
-            rows=advance.rows,
-            network_rows=advance.network_rows,
-            calls=advance.calls,
-            finished=len(finished),
-            waiting=len(self._waiting),
-            resident=len(self._pool),
-            chunks=len(beside) + len(after),
-            chunks_ended=decoder.ended - ended,
-            admitted=admitted,
-            finished_tickets=tuple(finished),
-            times=RoundTimes(begun, rows_done, calls),
-        )
+            advance.rows, advance.network_rows, advance.calls, len(finished), len(self._waiting), len(self._pool),
+            len(beside) + len(after), decoder.ended - ended, admitted, tuple(finished),
+            RoundTimes(begun, rows_done, calls),
+        )  # fmt: skip
 
     def _admit(self, order: Order, finished: list[int]) -> tuple[int, ...]:
         admitted = self._admission.admit(order.admit)
@@ -256,9 +248,13 @@ class Engine:
             if self._finish(slot, outcome):
                 finished.append(slot.job.number)
 
+    def poll(self) -> None:
+        """Takes in the chunks that ended by now; waits for nothing."""
+        self._take_in(self._decoder.settle(), [])
+
     def collect(self) -> list[Result]:
         """What finished or failed since the last call, in that order. Waits for nothing."""
-        self._take_in(self._decoder.settle(), [])
+        self.poll()
         results, self._results = self._results, []
         return results
 

@@ -64,6 +64,7 @@ class Pool:
         self.used_bytes = 0
         self._free = list(range(slots - 1, -1, -1))
         self._resident: dict[int, Slot] = {}
+        self._by_ticket: dict[int, Slot] = {}
 
     def check(self, job: Job) -> None:
         """Raises `CapacityError` where a request could never be admitted."""
@@ -90,11 +91,12 @@ class Pool:
 
     def place(self, slot: Slot) -> None:
         """Makes a slot with a reserved number resident."""
-        self._resident[slot.index] = slot
+        self._resident[slot.index] = self._by_ticket[slot.job.number] = slot
 
     def release(self, index: int, job: Job) -> None:
         """Frees a reserved number and everything that is resident there."""
         self._resident.pop(index, None)
+        self._by_ticket.pop(job.number, None)
         self._free.append(index)
         self.used_bytes -= _bytes(job)
 
@@ -104,7 +106,7 @@ class Pool:
 
     def find(self, number: int) -> Slot | None:
         """The resident slot of a ticket."""
-        return next((slot for slot in self._resident.values() if slot.job.number == number), None)
+        return self._by_ticket.get(number)
 
     @property
     def resident(self) -> list[Slot]:
