@@ -40,6 +40,10 @@ def simulate(
         str | None,
         typer.Option(help="of headrace calibrate guidance, paper or none (default: paper with the paper's table)"),
     ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="expected similarity that skipping may not go below, 0 to 1 (default: the policy's own)"),
+    ] = None,
     rates: Annotated[
         str | None, typer.Option(help="multiples of the capacity to compare, as 0.5,1,1.5: arrivals of --trace's kind")
     ] = None,
@@ -76,18 +80,7 @@ def simulate(
     from headrace.cli.simulate_run import Asked, simulate_all
 
     asked = Asked(
-        trace,
-        policy,
-        latency_table,
-        skip_window,
-        rates,
-        requests,
-        sizes,
-        steps,
-        guided,
-        deadline,
-        slots,
-        replicas,
-        seed,
-    )
+        trace, policy, latency_table, skip_window, floor, rates, requests, sizes, steps, guided, deadline, slots,
+        replicas, seed,
+    )  # fmt: skip
     simulate_all(asked, out, as_json)

@@ -55,9 +55,10 @@ def run_table(runs: Sequence[Run], capacity: float | None) -> None:
 
 def _cells(one: Run, deadlines: bool, quality: bool) -> list[str]:
     report = one.report
+    kept = "" if one.effort is None else f"{one.effort.unet_kept:.0%}"
     cells = [
         f"{report.throughput:.3g}", f"{report.mean_latency_s:.2f}", f"{report.p50_latency_s:.2f}",
-        f"{report.p99_latency_s:.2f}", f"{report.mean_queue:.1f}", f"{one.effort.unet_kept:.0%}",
+        f"{report.p99_latency_s:.2f}", f"{report.mean_queue:.1f}", kept,
     ]  # fmt: skip
     if deadlines:
         cells.append("" if report.deadline_attainment is None else f"{report.deadline_attainment:.1%}")

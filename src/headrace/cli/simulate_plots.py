@@ -54,6 +54,7 @@ def draw_loads(runs: Sequence[Run], path: Path) -> None:
         else:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(lambda value, _: "")
         _mark_capacity(axes, runs, told=title == "throughput")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(policies), frameon=False
@@ -79,6 +80,7 @@ def draw_run(runs: Sequence[Run], path: Path) -> None:
     )
     latencies.set_xscale("log")
     latencies.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    latencies.xaxis.set_minor_formatter(lambda value, _: "")
     latencies.set_ylim(0, 1.02)
     _dress(latencies, "share of requests done within", "seconds from arrival to picture", "")
     queue.set_ylim(bottom=0)

@@ -40,6 +40,7 @@ class Asked:
     policy: str
     latency_table: str
     skip_window: str | None
+    floor: float | None
     rates: str | None
     requests: int | None
     sizes: str | None
@@ -56,7 +57,7 @@ def simulate_all(asked: Asked, out: Path | None, as_json: bool) -> None:
     if out is not None:
         prepare_folder(out, _LEAST_ROOM)
     table = shipped_table() if asked.latency_table == "paper" else LatencyTable.load(asked.latency_table)
-    house = House(table, _window(asked), asked.slots, asked.replicas)
+    house = House(table, _window(asked), asked.slots, asked.replicas, asked.floor)
     policies = _policies(asked.policy)
     for name in policies:
         house.policy(name)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from headrace.errors import ServingError
 from headrace.serving.arrivals import Mix, burst, poisson
@@ -18,6 +19,8 @@ from headrace.serving.state import Policy
 from headrace.serving.timeline import Timeline
 from headrace.serving.trace import Trace
 
+SYNERGETIC = "synergetic"
+BASELINES = tuple(name for name in POLICIES if name != SYNERGETIC)
 WITHOUT = tuple(f"no-{part}" for part in ABLATIONS)  # the synergetic policy with one part left out
 CONTENDERS = (*POLICIES, *WITHOUT)
 _SATURATING = 40  # requests for each slot: what is left when the last slots empty is little beside them
@@ -25,28 +28,43 @@ _SATURATING = 40  # requests for each slot: what is left when the last slots emp
 
 @dataclass(frozen=True, eq=False)
 class House:
-    """Who serves: machines by their latencies, places on each, and the window in which guidance may be skipped."""
+    """Who serves.
+
+    Attributes:
+        table: latencies of each machine.
+        window: in which guidance may be skipped; None: nowhere.
+        slots: requests on each machine at once.
+        replicas: machines.
+        floor: similarity that no skip may go below, 0 to 1; None: the policy's own.
+    """
 
     table: LatencyTable
     window: SkipWindow | None
     slots: int = 16
     replicas: int = 1
+    floor: float | None = None
 
     def policy(self, name: str) -> Callable[[], Policy]:
         """What makes a policy, or the synergetic one with a part left out. Raises `ServingError` for an unknown one."""
         if name not in CONTENDERS:
             raise ServingError(f"there is no policy {name!r}", f"Known: {', '.join(CONTENDERS)}; all: the first four")
-        if name in POLICIES:
+        if name in BASELINES:
             return lambda: make_policy(name, self.table, self.window)
-        left_out = {name.removeprefix("no-"): False}
-        return lambda: make_policy("synergetic", self.table, self.window, **left_out)
+        options: dict[str, Any] = {} if name == SYNERGETIC else {name.removeprefix("no-"): False}
+        if self.floor is not None:
+            options["tau_min"] = self.floor
+        return lambda: make_policy(SYNERGETIC, self.table, self.window, **options)
 
-    def capacity(self, mix: Mix, seed: int = 0) -> float:
-        """Requests a second that `continuous` serves when requests never lack: what loads are multiples of."""
+    def peak(self, policy: str, mix: Mix, seed: int = 0) -> float:
+        """Requests a second that a policy serves when requests never lack."""
         requests = _SATURATING * self.slots * self.replicas
         trace = poisson(requests, math.inf, mix, seed)
-        found = simulate(trace, self.table, self.policy("continuous"), self.slots, self.replicas)
+        found = simulate(trace, self.table, self.policy(policy), self.slots, self.replicas)
         return summarise(found.records).throughput
+
+    def capacity(self, mix: Mix, seed: int = 0) -> float:
+        """What loads are multiples of: the peak of `continuous`."""
+        return self.peak("continuous", mix, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +91,7 @@ class Run:
     policy: str
     workload: Workload
     report: Report
-    effort: Effort
+    effort: Effort | None  # None where it was not simulated
     records: Records
 
     def to_dict(self) -> dict[str, object]:
@@ -84,8 +102,8 @@ class Run:
             "rate": self.workload.rate,
             "load": self.workload.load,
             **self.report.to_dict(),
-            "unet_kept": self.effort.unet_kept,
-            "rounds": self.effort.rounds,
+            "unet_kept": None if self.effort is None else self.effort.unet_kept,
+            "rounds": None if self.effort is None else self.effort.rounds,
         }
 
 

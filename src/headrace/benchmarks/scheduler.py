@@ -1,0 +1,85 @@
+"""SynerDiff's scheduler: how long it plans, and what it brings under low to extreme loads and a burst.
+
+1. `dp_ms`: the dynamic programme for 16 rows, 8 decodings and 8 skips.
+2. `simulated`: four policies and four ablations on a virtual clock, on the paper's contention written by hand, or with
+   `--data` on a table of `headrace calibrate latency`: Poisson arrivals at 0.5, 0.8, 1.2 and 1.5 of the capacity (what
+   continuous batching with whole decodings serves when requests never lack) and a burst of half the requests; three
+   sizes, 20 to 50 steps. Guidance is skipped to an expected similarity of 0.87 at worst, the paper's in a burst.
+3. `real`: the engine itself under such arrivals.
+
+The headline is against continuous batching, as the paper's is against InstGenIE (1.6 times the throughput, 78.7% of
+mean and P99 latency cut): the ratio of throughputs when requests never lack, and the largest cuts over the loads.
+Beside it are the margins over the best baseline in each figure at each load. With `--out`, every run's figures and a
+chart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from headrace.benchmarks._progress import bars
+from headrace.benchmarks._scheduler.comparison import Study
+from headrace.benchmarks._scheduler.display import ablations_table, margins_table, plot, runs_table
+from headrace.benchmarks._scheduler.planning import measure_planning
+from headrace.benchmarks._scheduler.real import serve_loads
+from headrace.benchmarks._scheduler.simulated import simulate_loads
+from headrace.benchmarks.registry import BenchOptions
+from headrace.files import write_file
+from headrace.serving.arrivals import Mix
+from headrace.serving.latency_table import LatencyTable
+from headrace.serving.load_study import House
+from headrace.serving.paper import paper_window, shipped_table
+
+REQUESTS, QUICK_REQUESTS = 5000, 200  # the paper: 5,000
+SLOTS = 16
+FLOOR = 0.87  # table II: DINO similarity of 0.872 in a burst
+
+
+def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
+    """Runs the three parts. Raises `ArtefactError` for `--data` that is no latency table."""
+    table = shipped_table() if options.data is None else LatencyTable.load(options.data)
+    planning = measure_planning(table)
+    console.print(
+        f"planning 16 rows, 8 decodings, 8 skips: {planning.median:.2f} ms (median), {planning.longest:.2f} (longest), "
+        f"{planning.again:.2f} (the same again)"
+    )
+    house = House(table, paper_window(), SLOTS, floor=FLOOR)
+    mix = Mix(tuple(entry.size for entry in table.sizes))
+    with bars() as show:
+        simulated = simulate_loads(house, mix, QUICK_REQUESTS if options.quick else REQUESTS, show)
+    studies = {"simulated": simulated}
+    _print(simulated, f"simulated on {table.model} ({table.machine})", console)
+    with bars() as show:
+        real = serve_loads(options, show)
+    if real is None:
+        console.print("real: left out, nothing drives the engine with these policies yet")
+    else:
+        studies["real"] = real
+        _print(real, f"{options.model} on this machine", console)
+    figures: dict[str, object] = {
+        "dp_ms": round(planning.median, 4),
+        "dp_ms_longest": round(planning.longest, 4),
+        "dp_ms_again": round(planning.again, 4),
+        **{name: study.figures() for name, study in studies.items()},
+        "latency_table": table.model, "slots": SLOTS, "floor": FLOOR,
+    }  # fmt: skip
+    if options.out is not None:
+        _write(options.out, figures, studies)
+    return figures
+
+
+def _print(study: Study, title: str, console: Console) -> None:
+    console.print(runs_table(study, title))
+    console.print(margins_table(study))
+    console.print(ablations_table(study))
+
+
+def _write(out: Path, figures: Mapping[str, object], studies: Mapping[str, Study]) -> None:
+    runs = {name: study.details() for name, study in studies.items()}
+    text = json.dumps({**figures, "runs": runs}, indent=1) + "\n"
+    write_file(out / "scheduler.json", lambda path: path.write_text(text, encoding="utf-8"))
+    plot(studies, out / "scheduler.png")
