@@ -49,6 +49,21 @@ def test_features_of_a_dino_folder_are_compared_as_they_are(headrace, tiny_model
     assert {name: told[name] for name in artefact.figures} == artefact.figures
 
 
+def test_the_mean_is_left_in_where_that_is_asked_for(headrace, tiny_model, prompts, tmp_path):
+    similar = []
+    for option in ("--centred", "--raw"):
+        run = headrace(
+            "calibrate", "guidance", tiny_model("sd1"), "--steps", 2, "--starts", 2, "--prompts", prompts, option,
+            "--out", tmp_path / option,
+        )  # fmt: skip
+        assert run.status == 0, run.err
+        artefact = GuidanceArtefact.load(tmp_path / option / "window.json")
+        assert artefact.centred == (option == "--centred")
+        assert ("less their mean" in run.out) == artefact.centred
+        similar.append(artefact.similarity[0][-1])
+    assert similar[0] < similar[1] < 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

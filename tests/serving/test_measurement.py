@@ -118,6 +118,12 @@ def test_the_error_is_what_interpolation_misses_between_grid_points():
     assert errors.count(pytest.approx(0.2)) == len(DESIGN.between)
 
 
+def test_a_grid_that_leaves_nothing_out_holds_nothing_out():
+    assert Design((SMALL, LARGE), (0, 1), (0, 1), (1,)).between == ()
+    few = Design((SMALL, LARGE), (0, 1, 2), (0, 1), (1,)).between
+    assert set(few) == {Load(size, 2, v, 1) for size in (SMALL, LARGE) for v in (0, 1)}
+
+
 def test_a_decoder_of_next_to_no_time_has_no_error():
     def quick(load):
         return probe(load)[0], 1e-7 * (1 + load.rows**2) if load.decodings else 0.0

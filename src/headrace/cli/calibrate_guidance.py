@@ -31,6 +31,10 @@ def guidance(
     extractor: Annotated[
         str, typer.Option(help="whose features are compared without --dino, as of headrace evaluate")
     ] = "colour-gradients",
+    centred: Annotated[
+        bool | None,
+        typer.Option("--centred/--raw", help="without the features' mean, or with it (default: --raw with --dino)"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder (default: outputs/calibrate/MODEL-SOLVER-STEPS-guidance)")
     ] = None,
@@ -52,4 +56,4 @@ def guidance(
     from headrace.cli.calibrate_options import MeasureOptions
 
     measured = MeasureOptions(model, solver, steps, guidance, prompts, seeds, device, dtype, batch)
-    measure(GuidanceOptions(measured, starts, quick, dino, extractor), out, as_json)
+    measure(GuidanceOptions(measured, starts, quick, dino, extractor, centred), out, as_json)

@@ -27,6 +27,7 @@ class GuidanceOptions:
     quick: bool
     dino: Path | None
     extractor: str
+    centred: bool | None
 
     def __post_init__(self) -> None:
         if self.starts < 2:
@@ -50,7 +51,8 @@ def measure(options: GuidanceOptions, out: Path | None, as_json: bool) -> None:
     check_guided(pipeline, plan)
     grid = Grid.of(len(plan), min(options.starts, _QUICK_STARTS) if options.quick else options.starts)
     requests = subject.requests[:_QUICK_IMAGES] if options.quick else subject.requests
-    centred = options.dino is None  # DINO's similarity is a cosine as it is; coarse features have too much in common
+    # DINO's similarity is a cosine as it is; coarse features have too much in common.
+    centred = options.dino is None if options.centred is None else options.centred
     with calibration_bar(grid.network_rows * len(requests)) as advance:
         found = measure_similarity(
             pipeline, plan, requests, lambda pixels: features(extractor, pixels), grid, centred, asked.batch, advance

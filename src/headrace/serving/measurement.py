@@ -21,6 +21,7 @@ from headrace.serving.latency_table import ChunkGrid, LatencyTable, SizeLatencie
 from headrace.serving.state import Size
 
 GAIN = 0.1  # a batch is saturated where no larger one has a throughput more than this share above its own
+_ATTEMPTS = 100  # at each held-out load: a small grid leaves few out
 _LEAST_DECODER = 0.01  # of a row: what is faster is no decoder whose error counts
 
 
@@ -99,18 +100,15 @@ class Design:
     @cached_property
     def between(self) -> tuple[Load, ...]:
         """The held-out loads, at random; fewer where the grid leaves out no more."""
-        generator = random.Random(self.seed)
-        on_grid, chosen = set(self.grid), []
-        for size in self.sizes:
-            every = [
-                Load(size, u, v, s, chunks)
-                for u in range(1, max(self.rows) + 1)
-                for v in range(max(self.decodings) + 1)
-                for s in range(u + 1 if self.guided else 1)
-                for chunks in (self.chunks if v else (1,))
-            ]
-            free = [load for load in every if load not in on_grid]
-            chosen += generator.sample(free, min(self.held_out, len(free)))
+        generator, on_grid = random.Random(self.seed), set(self.grid)
+        chosen: dict[Load, None] = {}
+        for number, size in enumerate(self.sizes, start=1):
+            for _ in range(_ATTEMPTS * self.held_out):
+                u, v = generator.randint(1, max(self.rows)), generator.randint(0, max(self.decodings))
+                skipped = generator.randint(0, u) if self.guided else 0
+                load = Load(size, u, v, skipped, generator.choice(self.chunks) if v else 1)
+                if load not in on_grid and len(chosen) < number * self.held_out:
+                    chosen[load] = None
         return tuple(chosen)
 
     @cached_property

@@ -40,7 +40,7 @@ from headrace.serving.table_check import PARAMETERS, Identity
 
 _ROWS = 400  # of the plan of a request that is kept to be measured with
 _DECIDING = 2  # times as often as the grid: what decides the chunk count
-_SPREAD = 0.25  # of the same round's times: more is no measurement
+_SPREAD = 0.15  # of the same round's times: more is no measurement
 
 
 class EngineProbe:
