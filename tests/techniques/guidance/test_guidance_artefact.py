@@ -67,6 +67,13 @@ def test_the_scheduler_takes_the_curve_as_it_is():
     assert window.expected(0.9, 0.1) == 0.995
 
 
+def test_a_window_is_one_models_own():
+    made = make()
+    made.check("boat", "0123")
+    with pytest.raises(ArtefactError, match="measured on 'boat', and this is 'ship'"):
+        made.check("ship", "4567")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

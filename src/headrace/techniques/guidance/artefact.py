@@ -69,6 +69,14 @@ class GuidanceArtefact(SolverArtefact):
         figures = {f"{name}_{tau:g}": value for tau in TAUS for name, value in made.bounds(tau).items()}
         return made.model_copy(update={"figures": figures})
 
+    def check(self, model: str, weights: str) -> None:
+        """Raises `ArtefactError` for a model of other weights: how much it depends on guidance is its own."""
+        if self.weights != weights:
+            raise ArtefactError(
+                f"the guidance window was measured on {self.model!r}, and this is {model!r} or other weights of it",
+                "Measure this one: headrace calibrate guidance MODEL",
+            )
+
     def bounds(self, tau: float) -> dict[str, float]:
         """The window of a threshold, by name as in `figures`; measured starts and shares only, none in between.
 
