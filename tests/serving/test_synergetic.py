@@ -177,6 +177,15 @@ def test_what_waits_longest_goes_first_where_all_else_is_equal():
     assert (np.diff(found.started) >= 0).all()
 
 
+def test_residents_run_while_the_engine_has_no_room_for_who_is_asked_in():
+    policy = make_policy("synergetic", STREAMS)
+    large = [Task(9, SIZES[2], 0.0, 1, priority=9)]
+    denoising = [Task(number, SQUARE, 0.0, 40, 5) for number in range(4)]
+    rounds = [policy.next(State(0.1 * moment, large, denoising, [], frozenset(), 16)) for moment in range(20)]
+    assert any(9 in decided.admit for decided in rounds)
+    assert sum(set(decided.rows) <= {0, 1, 2, 3} and bool(decided.rows) for decided in rounds) >= 14
+
+
 def test_requests_that_were_cancelled_within_a_cycle_are_passed_over():
     policy = make_policy("synergetic", STREAMS, eta=5.0)
     decoding = [Task(number, SQUARE, 0.0, 20, 20) for number in range(8)]

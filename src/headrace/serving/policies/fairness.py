@@ -59,8 +59,8 @@ class Fairness:
             number: self._overtaken.get(number, 0) + sum(other > number for other in admitted) for number in oldest
         }
 
-    def _specials(self, waiting: Sequence[Task]) -> list[Task]:
-        """Those with a priority or a deadline, wherever they stand, the most urgent first; 32 at most."""
+    def notice(self, waiting: Sequence[Task]) -> None:
+        """Looks at those that came since the last time."""
         for task in reversed(waiting):
             if task.number <= self._newest:
                 break
@@ -68,13 +68,15 @@ class Fairness:
                 self._special.append(task.number)
         if waiting:
             self._newest = max(self._newest, waiting[-1].number)
-        if not self._special:
-            return []
-        found = []
-        for number in self._special:
-            place = bisect_left(waiting, number, key=_NUMBER)
-            if place < len(waiting) and waiting[place].number == number:
-                found.append(waiting[place])
-        self._special = [task.number for task in found]
+        if self._special:
+            self._special = [task.number for task in self._found(waiting)]
+
+    def _specials(self, waiting: Sequence[Task]) -> list[Task]:
+        """Those with a priority or a deadline, wherever they stand, the most urgent first; 32 at most."""
+        found = self._found(waiting)
         found.sort(key=lambda task: (-task.priority, task.deadline is None, task.deadline or 0.0, task.number))
         return found[:_WINDOW]
+
+    def _found(self, waiting: Sequence[Task]) -> list[Task]:
+        places = ((number, bisect_left(waiting, number, key=_NUMBER)) for number in self._special)
+        return [waiting[place] for number, place in places if place < len(waiting) and waiting[place].number == number]

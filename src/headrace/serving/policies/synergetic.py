@@ -9,6 +9,7 @@ from headrace.errors import ServingError
 from headrace.serving.controller import Controller, Limits, check_tau
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.policies.cycle import Batch, Cycles
+from headrace.serving.policies.doors import Doors
 from headrace.serving.policies.fairness import Fairness
 from headrace.serving.policies.groups import Groups
 from headrace.serving.policies.planners import Planners
@@ -88,6 +89,7 @@ class Synergetic:
         self._cycles = Cycles(table, self._planners)
         self._groups = Groups(table, Urgency(settings.ageing), settings.max_rows)
         self._fairness = Fairness(settings.patience, settings.overtakes)
+        self._doors = Doors()
         self._ahead: deque[Round] = deque()
 
     @property
@@ -105,12 +107,15 @@ class Synergetic:
         if self.controller is not None:
             requests = len(state.waiting) + len(state.denoising) + len(state.decoding)
             self.controller.observe(requests, state.slots)
+        self._fairness.notice(state.waiting)
+        state = self._doors.seen(state)
         decided = self._planned_before(state)
         if decided is None:
             cycle = self._cycle(state)
             decided = cycle[0] if cycle else Round()
             self._ahead.extend(cycle[1:])
         self._fairness.record(state, decided)
+        self._doors.admitted(decided)
         return decided
 
     def prepare(self, state: State) -> None:
