@@ -1,16 +1,132 @@
-"""The engine itself under open-loop arrivals."""
+"""The engine itself under open-loop arrivals: requests come when the trace says, whether it keeps up or not."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import Show
-from headrace.benchmarks._scheduler.comparison import Study
+from headrace.benchmarks._scheduler.comparison import PAPERS_BASELINE, Study
+from headrace.benchmarks._scheduler.own_house import SOLVER, Effort, own_house, own_mix
+from headrace.benchmarks._scheduler.simulated import BURST, BURST_LOAD, LOADS
 from headrace.benchmarks.registry import BenchOptions
+from headrace.engine import Engine, EngineSettings
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.loading import load
+from headrace.request import Request
+from headrace.serving.arrivals import Mix, poisson
+from headrace.serving.load_study import BASELINES, CONTENDERS, SYNERGETIC, House, Run, Workload
+from headrace.serving.loop import Loop, Served
+from headrace.serving.report import Records, summarise
+from headrace.serving.state import Policy
+from headrace.serving.trace import Trace
+
+EFFORT = Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=32, starts=10)
+QUICK_EFFORT = Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2)
+REQUESTS, QUICK_REQUESTS = 160, 8
+PEAK_REQUESTS = 4  # for each slot, all at once
+_HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
 
-def serve_loads(options: BenchOptions, show: Show) -> Study | None:
-    """Every policy on the engine, with arrivals at the loads of `simulated`; None while nothing serves.
+def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
+    """Every policy and ablation on the engine, the same requests for each; a quick run has fewer of all.
 
-    A `Run` of each holds `summarise(Records(...))` of the loop's moments, so that its figures are defined alike.
-    `show(name, share)` moves a bar.
+    Loads are multiples of what `continuous` serves here when requests never lack. `show(name, share)` moves a bar.
     """
-    return None
+    pipeline = load(options.model, device=options.device)
+    effort = QUICK_EFFORT if options.quick else EFFORT
+    mix = own_mix(pipeline, effort)
+    house = own_house(pipeline, mix, effort, floor, show)
+    contenders = (*BASELINES, SYNERGETIC) if options.quick else CONTENDERS
+    loads = {"high": LOADS["high"]} if options.quick else LOADS
+    requests = QUICK_REQUESTS if options.quick else REQUESTS
+    _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
+    crowd = poisson(effort.slots * (1 if options.quick else PEAK_REQUESTS), math.inf, mix)
+    peaks = {}
+    for place, name in enumerate(contenders):
+        peaks[name] = summarise(_serve(pipeline, house, name, crowd)).throughput
+        show("peaks", (place + 1) / len(contenders))
+    capacity = peaks[PAPERS_BASELINE]
+    workloads = {name: _drawn("poisson", requests, share, capacity, mix) for name, share in loads.items()}
+    if not options.quick:
+        workloads[BURST] = _drawn("burst", requests, BURST_LOAD, capacity, mix)
+    return Study(peaks, _runs(pipeline, house, contenders, workloads, show))
+
+
+def _drawn(kind: str, requests: int, share: float, capacity: float, mix: Mix) -> Workload:
+    return Workload.drawn(kind, requests, share * capacity, mix, load=share)
+
+
+def _runs(
+    pipeline: Pipeline, house: House, contenders: Sequence[str], workloads: dict[str, Workload], show: Show
+) -> dict[str, Sequence[Run]]:
+    found: dict[str, list[Run]] = {load: [] for load in workloads}
+    for place, (name, workload) in enumerate(workloads.items()):
+        for contender in contenders:
+            records = _serve(pipeline, house, contender, workload.trace)
+            found[name].append(Run(contender, workload, summarise(records, house.window), None, records))
+            show(contender, (place + 1) / len(workloads))
+    return dict(found)
+
+
+def _serve(pipeline: Pipeline, house: House, contender: str, trace: Trace) -> Records:
+    """One policy, one trace, an engine of its own with the lane that the table was measured with."""
+    settings = EngineSettings(slots=house.slots, memory_bytes=_HUGE, lane=house.table.lane)
+    engine = Engine(pipeline, settings)
+    try:
+        return serve(engine, house.policy(contender)(), trace)
+    finally:
+        engine.close()
+
+
+def serve(engine: Engine, policy: Policy, trace: Trace, sleep: Callable[[float], None] = time.sleep) -> Records:
+    """Submits every request of a trace at its time and waits for all. Raises what a request failed with.
+
+    A request counts as arrived when the trace says, so that a slow hand does not hide the time that it takes.
+    """
+    asked = _requests(trace)
+    futures: list[Future[Served]] = []
+    with Loop(engine, policy) as loop:
+        began = time.monotonic()
+        for moment, request in zip(trace.time.tolist(), asked, strict=True):
+            wait = began + moment - time.monotonic()
+            if wait > 0:
+                sleep(wait)
+            futures.append(loop.submit(request))
+        served = [future.result() for future in futures]
+    for one in served:
+        if one.result.error is not None:
+            raise one.result.error
+    return _records(served, trace, began)
+
+
+def _requests(trace: Trace) -> list[Request]:
+    columns = zip(trace.height.tolist(), trace.width.tolist(), trace.steps.tolist(), strict=True)
+    return [
+        Request(
+            prompt=PROMPTS[number % len(PROMPTS)], solver=SOLVER, steps=steps, height=height, width=width, seed=number
+        )
+        for number, (height, width, steps) in enumerate(columns)
+    ]
+
+
+def _records(served: Sequence[Served], trace: Trace, began: float) -> Records:
+    def moments(name: str) -> np.ndarray:
+        return np.array([getattr(one, name) for one in served], dtype=np.float64) - began
+
+    first = [math.nan if one.task.first_skip is None else one.task.first_skip for one in served]
+    return Records(
+        arrived=trace.time,
+        started=moments("started"),
+        denoised=moments("denoised"),
+        finished=moments("finished"),
+        rows=np.array([one.task.rows for one in served]),
+        skips=np.array([one.task.skips for one in served]),
+        first_skip=np.array(first),
+        deadline=trace.deadline,
+    )
