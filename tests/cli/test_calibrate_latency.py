@@ -50,6 +50,7 @@ def test_a_model_without_autoencoder_has_whole_decodings(headrace, tiny_model, t
         (["{sd1}", "--max-rows", "0"], ["--max-rows 0"]),
         (["{sd1}", "--max-chunks", "0"], ["--max-chunks 0"]),
         (["{sd1}", "--repeats", "-1"], ["--repeats -1"]),
+        (["{sd1}", "--weight", "2"], ["weight is 2"]),
         (["{sd1}", "--lane", "fast"], ["'fast'", "interleaved"]),
         (["{sd1}", "--lane", "streams"], ["no 'streams' lane", "threads"]),
         (["{sd1}", "--dtype", "float8"], ["float8"]),

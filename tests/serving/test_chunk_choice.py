@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import CalibrationError
-from headrace.serving.chunk_choice import ChunkTimes, choose_chunks
+from headrace.serving.chunk_choice import ChunkTimes, choose_chunks, chunk_figures
 
 COUNTS = (1, 2, 4, 8)
 SECONDS = st.floats(1e-4, 10)
@@ -77,6 +77,20 @@ def test_what_cannot_be_chosen_from():
     for sizes in ([], [[]], [interleaved(0.1, 0.1), interleaved(0.1, 0.1, (1, 2))]):
         with pytest.raises(CalibrationError, match="chunk counts of the sizes"):
             choose_chunks(sizes)
-    for weight, bound in ((-0.1, 0), (1.1, 0), (math.nan, 0), (0.5, -1), (0.5, math.nan)):
+    for weight in (-0.1, 1.1, math.nan):
         with pytest.raises(CalibrationError, match="weight is"):
-            choose_chunks([interleaved(0.1, 0.1)], weight, bound)
+            choose_chunks([interleaved(0.1, 0.1)], weight)
+    for bound in (-1, math.nan):
+        with pytest.raises(CalibrationError, match="bound is"):
+            choose_chunks([interleaved(0.1, 0.1)], 0.5, bound)
+
+
+def test_the_weight_moves_the_choice():
+    times = [interleaved(0.1, 0.2)]
+    chosen = [choose_chunks(times, weight, math.inf).chunks for weight in (0.0, 0.5, 1.0)]
+    assert chosen == [1, 2, 8]
+    figures = chunk_figures(times, choose_chunks(times, 0.25), 0.25)
+    assert figures["chunk_cost_weight"] == 0.25
+    assert figures["unet_overhead_4_chunks"] == pytest.approx(0.5)
+    assert figures["vae_overhead_4_chunks"] == pytest.approx((3 * 0.15 + 0.05) / 0.2 - 1)
+    assert figures["unet_bound_kept"] == 0

@@ -169,6 +169,7 @@ def test_nothing_is_measured_no_times():
         ({"decodings": (0, 2)}, "increase from 0 and 1"),
         ({"chunks": (2, 4)}, "chunks are"),
         ({"rows": (0, 1, 4, 2)}, "rows are"),
+        ({"weight": -0.5}, "weight is -0.5"),
     ],
 )
 def test_designs_that_measure_nothing_sensible(change, words):

@@ -28,6 +28,9 @@ def latency(
         str,
         typer.Option(help="how chunks run beside rows: auto (the best is measured) | interleaved | threads | streams"),
     ] = "auto",
+    weight: Annotated[
+        float, typer.Option(help="of rows against decodings where the chunk count is chosen, 0 to 1")
+    ] = 0.5,
     repeats: Annotated[int, typer.Option(help="times that each round is measured; medians count")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="few points, for a first look")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of the order, and of the points held out")] = 0,
@@ -51,6 +54,6 @@ def latency(
 
     options = LatencyOptions(
         EngineOptions(model, device, dtype, slots=1), sizes, max_rows, max_decodings, max_chunks, lane, repeats, quick,
-        seed,
+        seed, weight,
     )  # fmt: skip
     measure(options, out, as_json)

@@ -17,6 +17,7 @@ from headrace.cli.generate import EngineOptions, parse_size
 from headrace.cli.pictures import prepare_folder
 from headrace.errors import CalibrationError
 from headrace.request import Request
+from headrace.serving.chunk_choice import check_weight
 from headrace.serving.latency_table import Lane, LatencyTable
 from headrace.serving.measurement import Design, doubling
 from headrace.serving.state import Size
@@ -42,6 +43,7 @@ class LatencyOptions:
     repeats: int
     quick: bool
     seed: int
+    weight: float
 
     def __post_init__(self) -> None:
         for name in ("max_rows", "max_decodings", "max_chunks", "repeats"):
@@ -52,6 +54,7 @@ class LatencyOptions:
         known = ("auto", *get_args(Lane))
         if self.lane not in known:
             raise CalibrationError(f"--lane {self.lane!r} is not accepted", f"Use {', '.join(known)}")
+        check_weight(self.weight)
 
     def design(self, pipeline: Pipeline) -> Design:
         """The grid: counts double, and so do chunks as far as the model has them."""
@@ -63,7 +66,7 @@ class LatencyOptions:
         few = {"held_out": _QUICK_HELD_OUT} if self.quick else {}
         return Design(
             sizes, (0, *doubling(rows)), tuple(dict.fromkeys((0, 1, decodings))), doubling(chunks), pipeline.guided,
-            self.repeats, seed=self.seed, **few,
+            self.repeats, seed=self.seed, weight=self.weight, **few,
         )  # fmt: skip
 
 

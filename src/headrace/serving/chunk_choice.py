@@ -71,8 +71,9 @@ def choose_chunks(sizes: Sequence[Sequence[ChunkTimes]], weight: float = WEIGHT,
     Each size comes with the same chunk counts. Raises `CalibrationError` where there are none, or for a weight outside
     0 to 1 or a bound below 0.
     """
-    if not 0 <= weight <= 1 or not bound >= 0:  # NaN as well
-        raise CalibrationError(f"weight is {weight} and bound {bound}", "Give a weight from 0 to 1 and a bound from 0")
+    check_weight(weight)
+    if not bound >= 0:  # NaN as well
+        raise CalibrationError(f"bound is {bound}", "Give a share from 0 on")
     if not sizes or not sizes[0] or len({tuple(one.chunks for one in size) for size in sizes}) > 1:
         raise CalibrationError("chunk counts of the sizes are none, or differ", "Measure the same ones for every size")
     overhead = _means(sizes, attrgetter("unet_overhead"))
@@ -88,9 +89,17 @@ def _means(sizes: Sequence[Sequence[ChunkTimes]], value: Callable[[ChunkTimes], 
     return {column[0].chunks: sum(map(value, column)) / len(column) for column in columns}
 
 
-def chunk_figures(sizes: Sequence[Sequence[ChunkTimes]], choice: ChunkChoice) -> dict[str, float]:
+def check_weight(weight: float) -> None:
+    """Raises `CalibrationError` for a weight outside 0 to 1."""
+    if not 0 <= weight <= 1:  # NaN as well
+        raise CalibrationError(f"weight is {weight}", "Give a number from 0 (decodings alone count) to 1 (rows alone)")
+
+
+def chunk_figures(
+    sizes: Sequence[Sequence[ChunkTimes]], choice: ChunkChoice, weight: float = WEIGHT
+) -> dict[str, float]:
     """What a choice was made by, for a table: both overheads of each count, and whether any keeps the bound."""
-    figures = {"chunk_cost_weight": WEIGHT, "unet_bound": BOUND, "unet_bound_kept": float(choice.bounded)}
+    figures = {"chunk_cost_weight": weight, "unet_bound": BOUND, "unet_bound_kept": float(choice.bounded)}
     for part in ("unet_overhead", "vae_overhead"):
         means = _means(sizes, attrgetter(part))
         figures |= {f"{part}_{chunks}_chunks": value for chunks, value in means.items()}

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from headrace.errors import CalibrationError
-from headrace.serving.chunk_choice import ChunkTimes
+from headrace.serving.chunk_choice import WEIGHT, ChunkTimes, check_weight
 from headrace.serving.latency_table import ChunkGrid, LatencyTable, SizeLatencies
 from headrace.serving.state import Size
 
@@ -43,7 +43,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Design:
-    """What is measured. Raises `CalibrationError` for counts that do not increase, or a size that is there twice.
+    """What is measured. Raises `CalibrationError` for counts that do not increase, a size twice, a weight.
 
     Attributes:
         sizes: (height, width), pixels.
@@ -54,6 +54,7 @@ class Design:
         repeats: times that each load is measured; the median counts.
         held_out: loads of each size between grid points, to know the error of interpolation.
         seed: of their choice, and of the order in which everything is measured.
+        weight: of rows against decodings in equation (1), 0 to 1.
     """
 
     sizes: tuple[Size, ...]
@@ -64,6 +65,7 @@ class Design:
     repeats: int = 3
     held_out: int = 6
     seed: int = 0
+    weight: float = WEIGHT
 
     def __post_init__(self) -> None:
         for name, first in (("rows", (0, 1)), ("decodings", (0, 1)), ("chunks", (1,))):
@@ -73,6 +75,7 @@ class Design:
                 raise CalibrationError(f"{name} are {list(counts)}", f"Give whole numbers that increase from {begin}")
         if not self.sizes or len(set(self.sizes)) < len(self.sizes):
             raise CalibrationError(f"sizes are {list(self.sizes)}", "Give each size once")
+        check_weight(self.weight)
 
     @property
     def shares(self) -> tuple[float, ...]:

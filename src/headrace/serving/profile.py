@@ -160,9 +160,9 @@ def _table(
     outside = [load for load in design.loads if load not in set(design.grid)]
     errors = interpolation_errors(table, times, outside) or [0.0]
     decided = chunk_times(design, entries, times)
-    choice = choose_chunks(decided)
+    choice = choose_chunks(decided, design.weight)
     found = {**figures, PARAMETERS: float(about.parameters), "held_out": float(len(outside))}
-    found |= chunk_figures(decided, choice) | _decoder_figures(design, times)
+    found |= chunk_figures(decided, choice, design.weight) | _decoder_figures(design, times)
     update = {"chunks": choice.chunks, "max_chunks": choice.max_chunks, "figures": found}
     update |= {"error": statistics.fmean(errors), "max_error": max(errors)}
     return table.model_copy(update=update)
