@@ -109,9 +109,9 @@ def test_littles_law():
 def test_one_by_one_is_the_queue_of_pollaczek_and_khinchine(load):
     """M/D/1: equal requests, Poisson arrivals, one server: waiting is load / (2 (1 - load)) of a service."""
     service = 4 * TABLE.round_s({SQUARE: (1, 0)}, {})[0] + TABLE.round_s({}, {SQUARE: 1})[1]
-    trace = poisson(20_000, load / service, Mix(sizes=(SQUARE,), steps=(4, 4)), seed=1)
+    trace = poisson(8000, load / service, Mix(sizes=(SQUARE,), steps=(4, 4)), seed=1)
     report = summarise(simulate(trace, TABLE, OneByOne).records)
-    assert report.mean_waiting_s == pytest.approx(service * load / (2 * (1 - load)), rel=0.08)
+    assert report.mean_waiting_s == pytest.approx(service * load / (2 * (1 - load)), rel=0.1)
     assert report.mean_latency_s - report.mean_waiting_s == pytest.approx(service)
 
 
