@@ -51,7 +51,8 @@ def simulate(
         int | None, typer.Option(min=1, help="how many (default: 2000, or all of a file)", show_default=False)
     ] = None,
     sizes: Annotated[
-        str | None, typer.Option(help="pixels of drawn requests, as 512,768x512 (default: those of the table)")
+        str | None,
+        typer.Option(help="of drawn requests, WIDTHxHEIGHT or one side, as 512,768x512 (default: those of the table)"),
     ] = None,
     steps: Annotated[str, typer.Option(help="fewest and most of drawn requests")] = "20-50",
     guided: Annotated[float, typer.Option(min=0, max=1, help="share of drawn requests that use guidance")] = 1.0,

@@ -151,9 +151,9 @@ def _sizes(text: str | None, house: House) -> tuple[Size, ...]:
         match = re.fullmatch(r"\s*(\d{1,5})(?:x(\d{1,5}))?\s*", part)
         if match is None:
             raise TraceError(
-                f"{part!r} in --sizes is no size", "Write, for example, --sizes 512,768x512 (height x width)"
+                f"{part!r} in --sizes is no size", "Write, for example, --sizes 512,768x512 (WIDTHxHEIGHT)"
             )
-        found.append((int(match[1]), int(match[2] or match[1])))
+        found.append((int(match[2] or match[1]), int(match[1])))
     return tuple(found)
 
 
@@ -166,7 +166,7 @@ def _steps(text: str) -> tuple[int, int]:
 
 def _warn_of_sizes(sizes: Sequence[Size], house: House) -> None:
     known = {entry.size for entry in house.table.sizes}
-    odd = [f"{height}x{width}" for height, width in sizes if (height, width) not in known]
+    odd = [f"{width}x{height}" for height, width in sizes if (height, width) not in known]
     if odd:
         warnings.warn(
             f"{', '.join(odd)} was not measured: latencies are those of the nearest size in the table, by area",

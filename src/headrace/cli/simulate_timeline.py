@@ -38,7 +38,7 @@ def draw_timeline(timeline: Timeline, title: str, path: Path) -> None:
     above.set_title(title, fontsize=11, loc="left")
     below.set_xlim(0, end - start)
     below.set_xlabel(f"seconds since {start:.1f} s")
-    handles = [Patch(facecolor=fills[size], edgecolor="white", label=f"{size[0]}x{size[1]}") for size in sizes]
+    handles = [Patch(facecolor=fills[size], edgecolor="white", label=f"{size[1]}x{size[0]}") for size in sizes]
     handles.append(Patch(facecolor="0.85", edgecolor="0.3", hatch="////", label="guidance skipped or not wanted"))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False, fontsize=9)
     write_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DPI))
