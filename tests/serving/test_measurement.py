@@ -70,9 +70,12 @@ def test_a_hiccup_does_not_count():
     assert measured(DESIGN, hiccups) == {load: probe(load) for load in DESIGN.loads}
 
 
-def test_the_spread_is_of_the_same_rounds_times():
-    assert spread({"a": [(1.0, 0.0), (1.2, 0.0), (1.1, 0.0)], "b": [(0.0, 5.0)] * 3}) == pytest.approx(0.1 / 1.1)
-    assert spread({"a": [(1.0, 3.0), (1.0, 6.0)]}) == pytest.approx(3 / 4.5)
+def test_the_spread_is_how_far_medians_are_above_the_shortest():
+    quiet, busy = [(1.0, 0.0), (9.0, 0.0), (1.1, 0.0)], [(0.0, 4.0), (0.0, 6.0), (0.0, 6.0)]
+    assert spread({"a": quiet}) == pytest.approx(0.1)
+    assert spread({"a": busy}) == pytest.approx(0.5)
+    assert spread({"a": quiet, "b": busy, "c": busy}) == pytest.approx(0.5)
+    assert spread({"a": [(1.0, 3.0)]}) == 0
 
 
 def test_no_load_is_measured_twice_for_axes_that_say_nothing():

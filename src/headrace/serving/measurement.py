@@ -165,11 +165,14 @@ def medians(samples: Mapping[Key, Sequence[Times]]) -> dict[Key, Times]:
 
 
 def spread(samples: Mapping[Key, Sequence[Times]]) -> float:
-    """By how much the same round's times differ, as a share of their median; the median over all rounds."""
+    """By how much a round's median time is above its shortest, as a share of it; the median over all rounds.
+
+    The longest does not count: the first call of a shape is slower on any machine.
+    """
     shares = []
     for times in samples.values():
         spans = [max(one) for one in times]
-        shares.append((max(spans) - min(spans)) / statistics.median(spans))
+        shares.append(statistics.median(spans) / min(spans) - 1)
     return statistics.median(shares)
 
 

@@ -40,7 +40,7 @@ from headrace.serving.table_check import PARAMETERS, Identity
 
 _ROWS = 400  # of the plan of a request that is kept to be measured with
 _DECIDING = 2  # times as often as the grid: what decides the chunk count
-_SPREAD = 0.15  # of the same round's times: more is no measurement
+_SPREAD = 0.1  # of medians above the shortest times: more, and the machine does other things as well
 
 
 class EngineProbe:
@@ -124,7 +124,7 @@ def profile(
 
     `lanes` are tried one against the other on the first size, and the best is measured with and stored; where there is
     one, it is taken. What decides the chunk count is measured more often than the rest. `progress` is told of every
-    probe, `probes` of them. Warns (`HeadraceWarning`) where times of the same round differ by much. Raises
+    probe, `probes` of them. Warns (`HeadraceWarning`) of a busy machine. Raises
     `CalibrationError`, `CapacityError`, and what the model raises.
     """
     check_design(pipeline, request, design)
@@ -134,10 +134,11 @@ def profile(
         differ = spread(samples)
         deciding = deciding_loads(design, _entries(design, medians(samples)))
         for load, times in measure(deciding, probe, _DECIDING * design.repeats, design.seed, progress).items():
-            samples.setdefault(load, []).extend(times)
+            samples[load] += times
     if differ > _SPREAD:
         warnings.warn(
-            f"times of the same round differ by {differ:.0%}: the machine was busy. Measure again on an idle one",
+            f"rounds took {differ:.0%} longer than the shortest of their kind: the machine was busy. "
+            "Measure again on an idle one",
             HeadraceWarning,
             stacklevel=2,
         )
@@ -157,7 +158,8 @@ def _table(
         model=about.model, weights=about.weights, machine=about.machine, device=about.device, dtype=about.dtype,
         lane=lane, sizes=entries, chunks=1, max_chunks=1, error=0.0, max_error=0.0,
     )  # fmt: skip
-    outside = [load for load in design.loads if load not in set(design.grid)]
+    on_grid = set(design.grid)
+    outside = [load for load in design.loads if load not in on_grid]
     errors = interpolation_errors(table, times, outside) or [0.0]
     decided = chunk_times(design, entries, times)
     choice = choose_chunks(decided, design.weight)
