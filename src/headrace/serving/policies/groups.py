@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.serving.latency_table import LatencyTable
@@ -43,22 +43,47 @@ class Groups:
         self._most_rows = most_rows
         self._times: Kept[tuple[Size, int], tuple[float, float]] = Kept(_REMEMBERED)
         self._batches: Kept[tuple[Size, int], int] = Kept(_REMEMBERED)
+        self._ran: dict[Size, int] = {}
+        self._cycles = 0
 
     def of(self, state: State, candidates: Sequence[Task]) -> list[Group]:
-        """A group of each size, the one that is worth most first; `candidates` may be admitted to free slots."""
+        """A group of each size, the one to run first; `candidates` may be admitted to free slots.
+
+        Where more wait than there are slots, paused residents would keep others out, and what keeps its slot longest
+        would crowd out the rest. Then the free slots go to the most urgent of all sizes, and the sizes run in turn.
+        """
+        crowded = len(state.waiting) > state.free
+        queued = _queued(state.waiting)
+        free = state.free
+        if crowded:
+            candidates = self._most_urgent(candidates, queued, state)
         sizes: dict[Size, tuple[list[Task], list[Task]]] = defaultdict(lambda: ([], []))
         for task in state.denoising:
             sizes[task.size][0].append(task)
         for task in candidates:
             sizes[task.size][1].append(task)
-        queued = _queued(state.waiting)
         groups = []
         for size, (resident, waiting) in sizes.items():
             most = self.batch(size, round(len(resident) + queued.get(size, 0.0)))
-            tasks = self._choose(resident, waiting, most, state.free, state.now)
+            tasks = self._choose(resident, waiting, most, free, state.now)
             if tasks:
                 groups.append(Group(size, tasks, self._worth(size, tasks, state.now)))
+        if crowded:
+            return sorted(groups, key=lambda group: (self._ran.get(group.size, -1), -group.worth))
         return sorted(groups, key=lambda group: -group.worth)
+
+    def record(self, size: Size) -> None:
+        """A cycle of this size begins."""
+        self._cycles += 1
+        self._ran[size] = self._cycles
+
+    def _most_urgent(self, candidates: Sequence[Task], queued: Mapping[Size, float], state: State) -> list[Task]:
+        """Who gets the free slots."""
+        batches = {size: self.batch(size, round(count)) for size, count in queued.items()}
+        scored = sorted(
+            candidates, key=lambda task: (-self._score(task, batches.get(task.size, 1), state.now), task.number)
+        )
+        return scored[: state.free]
 
     def batch(self, size: Size, tasks: int) -> int:
         """How many of so many tasks of a size run at once."""

@@ -46,7 +46,7 @@ class Settings:
     tau_max: float = 1.0
     low: float = 0.25
     high: float = 1.0
-    ageing: float = 3.0
+    ageing: float = 4.0
     patience: int = 64
     overtakes: int = 64
     max_rows: int = 32
@@ -111,7 +111,10 @@ class Synergetic:
         state = self._doors.seen(state)
         decided = self._planned_before(state)
         if decided is None:
-            cycle = self._cycle(state)
+            rows = self._rows(state)
+            if rows:
+                self._groups.record(rows[0].size)
+            cycle = self._cycle(state, rows)
             decided = cycle[0] if cycle else Round()
             self._ahead.extend(cycle[1:])
         self._fairness.record(state, decided)
@@ -121,7 +124,7 @@ class Synergetic:
     def prepare(self, state: State) -> None:
         """Plans the cycle that `state` would begin, so that `next` finds its schedules. Not while `next` runs."""
         if not self._ahead:
-            self._cycle(state)
+            self._cycle(state, self._rows(state))
 
     def _planned_before(self, state: State) -> Round | None:
         """The cycle's next round without what has gone; None where the cycle is over."""
@@ -135,11 +138,10 @@ class Synergetic:
                 return replace(planned, rows=rows, skip=planned.skip & frozenset(rows), decode=decode)
         return None
 
-    def _cycle(self, state: State) -> list[Round]:
+    def _cycle(self, state: State, rows: list[Task]) -> list[Round]:
         pending = [task for task in state.decoding if task.number not in state.in_flight]
         if not self.settings.planning:
-            return self._everything(state, pending)
-        rows = self._rows(state)
+            return self._everything(state, rows, pending)
         batch = Batch(
             rows,
             frozenset(task.number for task in rows if self._may_skip(task)),
@@ -153,6 +155,8 @@ class Synergetic:
 
     def _rows(self, state: State) -> list[Task]:
         """The tasks of the group that is worth most, or of those that waited too long."""
+        if not self.settings.planning:
+            return [*state.denoising, *state.waiting[: state.free]]
         candidates = self._fairness.candidates(state.waiting) if state.free and state.waiting else []
         overdue = self._fairness.overdue(state.denoising, candidates)
         groups = self._groups.of(state, candidates)
@@ -164,8 +168,7 @@ class Synergetic:
         chosen = first + [task for task in group.tasks if task.number not in numbers]
         return _within(chosen[: len(group.tasks)], state)
 
-    def _everything(self, state: State, pending: list[Task]) -> list[Round]:
-        rows = [*state.denoising, *state.waiting[: state.free]]
+    def _everything(self, state: State, rows: list[Task], pending: list[Task]) -> list[Round]:
         skip = frozenset(task.number for task in rows if self._may_skip(task))
         decided = Round(
             rows=tuple(task.number for task in rows),

@@ -20,7 +20,7 @@ class Urgency:
     latency, where shortest work goes first and long requests wait; the larger, the more the oldest goes first.
     """
 
-    ageing: float = 3.0
+    ageing: float = 4.0
 
     def weight(self, task: Task, now: float, work_s: float) -> float:
         """What a second's delay of a request costs, whose rows and decoding take `work_s` more."""
