@@ -56,6 +56,13 @@ def test_between_chunk_counts_times_lie_between():
     assert times[8:] == [times[7]] * 3  # nothing was measured beyond 8
 
 
+def test_a_fall_at_the_end_of_the_grid_is_not_followed():
+    falling = table(entry(SQUARE, grid(lambda u, v, s: 1.0 + 1 / u, lambda u, v, s: 1.0 + 1 / u if u else 2.0)))
+    for rows in (20, 100, 10_000):
+        assert float(falling.unet_s(SQUARE, rows, 1)) == falling.round_s({SQUARE: (rows, 0)}, {SQUARE: 1})[0] == 1.0625
+        assert falling.round_s({SQUARE: (rows, 0)}, {SQUARE: 100})[1] > 1
+
+
 def test_a_size_that_was_not_measured_costs_by_its_area():
     assert float(MIXED.unet_s((1024, 512), 4)) == pytest.approx(2 * float(MIXED.unet_s(SQUARE, 4)))
     assert MIXED.saturation((520, 512)) == 8

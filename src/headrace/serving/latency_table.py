@@ -130,9 +130,9 @@ class LatencyTable(Artefact):
     def unet_s(self, size: Size, u: ArrayLike, v: ArrayLike = 0, s: ArrayLike = 0, chunks: int = 1) -> Floats:
         """Seconds until `u` rows of a size are done, `s` of them skipping, beside `v` decodings of that size.
 
-        Arrays that broadcast, whole numbers or not. Between grid points linear, and linear beyond the last. Between
-        two measured chunk counts linear in 1 / chunks. A size that was not measured takes the nearest one's times, by
-        area, in proportion to the area.
+        Arrays that broadcast, whole numbers or not. Between grid points linear, and beyond the last, too, where it
+        rises: a fall that ends the grid is noise, and is not followed. Between two measured chunk counts linear in
+        1 / chunks. A size that was not measured takes the nearest one's times, by area, in proportion to the area.
         """
         return self._surface(size, chunks).many(u, v, s)[0]
 
