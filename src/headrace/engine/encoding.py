@@ -36,9 +36,12 @@ class Encoder:
     def drop(self, number: int) -> None:
         """Forgets a job that will not be admitted."""
 
-    @torch.inference_mode()
     def encode(self, jobs: Sequence[Job]) -> list[Encoded]:
         """Conditioning of each job, or the error that encoding it alone raises."""
+        return self._encode_now(jobs)
+
+    @torch.inference_mode()
+    def _encode_now(self, jobs: Sequence[Job]) -> list[Encoded]:
         if not jobs:
             return []
         try:
@@ -50,7 +53,7 @@ class Encoder:
         except Exception as error:
             if len(jobs) == 1:
                 return [execution_error("text encoder", error)]
-            return [outcome for job in jobs for outcome in self.encode([job])]
+            return [outcome for job in jobs for outcome in self._encode_now([job])]
 
     def close(self) -> None:
         """Ends its thread, where it has one."""
@@ -82,7 +85,7 @@ class AheadEncoder(Encoder):
         batch: list[tuple[Job, Future[Encoded]]] = []
         while self._jobs:
             batch.append(self._jobs.popleft())
-        outcomes = super().encode([job for job, _ in batch])
+        outcomes = self._encode_now([job for job, _ in batch])
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             future.set_result(outcome)
 
