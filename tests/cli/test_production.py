@@ -13,6 +13,7 @@ from headrace.cli.pictures import read_settings, write_picture
 from headrace.cli.production import Destination, Production
 from headrace.engine import Engine, EngineSettings, RoundReport
 from headrace.errors import OutputError
+from headrace.techniques.guidance.schedule import skip
 
 AHEAD = 6
 
@@ -225,3 +226,11 @@ def test_what_reading_raises_is_raised_here():
     with pytest.raises(OSError, match="unplugged"):
         ahead.take(wait=True)
     assert ahead.exhausted
+
+
+def test_a_picture_says_which_of_its_rows_were_left_unguided(produce, tmp_path):
+    produce(['{"prompt": "a", "steps": 5}'], Engine(FakePipeline(), decide=lambda plan: skip(plan, [3, 1])))
+    produce(['{"prompt": "a", "steps": 5, "guidance_scale": 1}'], Engine(FakePipeline()))
+    partly, never = sorted(map(read_settings, tmp_path.glob("*.png")), key=lambda found: -found["guidance_scale"])
+    assert partly["unguided_rows"] == [1, 3]
+    assert "unguided_rows" not in never

@@ -154,6 +154,7 @@ class Production:
             for job in running.jobs:
                 self._fail(job, result.error)
             return
+        running.settings |= _executed(result)
         self._settle(self._writer.write(running, running.path, result.image, running.settings))
 
     def _settle(self, written: list[_Running]) -> None:
@@ -175,3 +176,9 @@ class Production:
         if told not in self._told:  # the pictures of one request often fail alike
             self._told.append(told)
             self._watcher.failure(job, error)
+
+
+def _executed(result: Result) -> dict[str, Any]:
+    """What is on record of the rows as they ran: the plan, and which of them were left without guidance."""
+    unguided = result.settings.get("unguided_rows")
+    return {"plan": result.plan.digest, **({} if unguided is None else {"unguided_rows": unguided})}
