@@ -1,19 +1,22 @@
-"""The scheduler's benchmark: margins as they are defined, and a run of it all."""
+"""The scheduler's benchmark: margins as they are defined, a real engine that serves, and a run of it all."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from headrace.benchmarks import scheduler
 from headrace.benchmarks._scheduler.comparison import Study, margin
 from headrace.benchmarks._scheduler.planning import measure_planning
+from headrace.benchmarks._scheduler.real import serve
+from headrace.benchmarks._scheduler.subject import QUICK, measure_subject
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
-from headrace.errors import ArtefactError
-from headrace.serving.arrivals import Mix
+from headrace.errors import ArtefactError, UnsupportedModelError
+from headrace.serving.arrivals import Mix, poisson
 from headrace.serving.load_study import CONTENDERS, House, Run, Workload, run
 from headrace.serving.paper import paper_table
 
@@ -74,18 +77,54 @@ def test_planning_is_timed(table):
     assert 0 < found.again <= found.median <= found.longest
 
 
-def test_the_whole_of_it_on_a_table_of_ones_own(table, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def subject(tiny_model):
+    options = BenchOptions(quick=True, model=str(tiny_model("sd1")))
+    return measure_subject(options, QUICK, slots=2, floor=0.5, show=lambda name, share: None)
+
+
+@pytest.mark.parametrize("policy", ["continuous", "synergetic", "no-chunking"])
+def test_the_engine_serves_arrivals_when_they_come(subject, policy):
+    workload = Workload.drawn("poisson", 5, 50.0, subject.mix)
+    one = serve(subject, policy, workload)
+    records = one.records
+    assert one.effort is None
+    assert np.allclose(np.diff(records.arrived), np.diff(workload.trace.time))
+    assert records.rows.tolist() == workload.trace.steps.tolist()
+    assert ((records.skips > 0) == np.isfinite(records.first_skip)).all()
+    assert one.report.throughput == pytest.approx(5 / records.span)
+    assert one.report.worst_similarity >= 0.5
+
+
+def test_what_the_requests_are_made_of(subject):
+    trace = poisson(20, 1.0, subject.mix)
+    requests = subject.requests(trace)
+    assert [(one.height, one.width) for one in requests] == list(zip(trace.height, trace.width, strict=True))
+    assert [one.steps for one in requests] == trace.steps.tolist()
+    assert len(subject.mix.sizes) == 3
+
+
+def test_a_model_without_prompts_is_refused(tiny_model):
+    options = BenchOptions(quick=True, model=str(tiny_model("ddpm")))
+    with pytest.raises(UnsupportedModelError, match="no prompts"):
+        measure_subject(options, QUICK, 2, 0.5, lambda name, share: None)
+
+
+def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scheduler, "QUICK_REQUESTS", 12)
     monkeypatch.setattr(scheduler, "SLOTS", 2)
     table.save(tmp_path / "latency.json")
-    options = BenchOptions(quick=True, data=tmp_path / "latency.json", out=tmp_path / "out")
+    model = str(tiny_model("sd1"))
+    options = BenchOptions(quick=True, model=model, data=tmp_path / "latency.json", out=tmp_path / "out")
     figures = load_benchmark("scheduler")(options, Console())
-    assert {"dp_ms", "simulated"} <= figures.keys()
-    assert {"throughput_ratio", "mean_latency_cut", "p99_cut"} <= figures["simulated"].keys()
+    assert "dp_ms" in figures
+    for part in ("simulated", "real"):
+        assert {"throughput_ratio", "mean_latency_cut", "p99_cut"} <= figures[part].keys()
     assert set(figures["simulated"]["peaks"]) == set(CONTENDERS)
     written = json.loads((tmp_path / "out" / "scheduler.json").read_text())
     assert written["simulated"] == json.loads(json.dumps(figures["simulated"]))
     assert len(written["runs"]["simulated"]) == 5 * len(CONTENDERS)
+    assert {one["workload"] for one in written["runs"]["real"]} == {"extreme", "burst"}
     assert (tmp_path / "out" / "scheduler.png").read_bytes().startswith(b"\x89PNG")
     assert "over the best baseline" in capsys.readouterr().out
 

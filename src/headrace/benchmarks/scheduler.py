@@ -5,7 +5,8 @@
    `--data` on a table of `headrace calibrate latency`: Poisson arrivals at 0.5, 0.8, 1.2 and 1.5 of the capacity (what
    continuous batching with whole decodings serves when requests never lack) and a burst of half the requests; three
    sizes, 20 to 50 steps. Guidance is skipped to an expected similarity of 0.87 at worst, the paper's in a burst.
-3. `real`: the engine itself under such arrivals.
+3. `real`: the engine itself with `--model` under such arrivals at such loads of its own capacity, in three sizes; its
+   latency table and skip window are measured before, in this run. Ablations are served at the extreme load.
 
 The headline is against continuous batching, as the paper's is against InstGenIE (1.6 times the throughput, 78.7% of
 mean and P99 latency cut): the ratio of throughputs when requests never lack, and the largest cuts over the loads.
@@ -40,7 +41,7 @@ FLOOR = 0.87  # table II: DINO similarity of 0.872 in a burst
 
 
 def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
-    """Runs the three parts. Raises `ArtefactError` for `--data` that is no latency table."""
+    """Runs the three parts. Raises `ArtefactError` for `--data` that is no latency table, and `ModelError`."""
     table = shipped_table() if options.data is None else LatencyTable.load(options.data)
     planning = measure_planning(table)
     console.print(
@@ -54,14 +55,16 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     studies = {"simulated": simulated}
     _print(simulated, f"simulated on {table.model} ({table.machine})", console)
     with bars() as show:
-        studies["real"] = serve_loads(options, FLOOR, show)
-    _print(studies["real"], f"{options.model} on this machine", console)
+        subject, studies["real"] = serve_loads(options, FLOOR, show)
+    measured = subject.house.table
+    _print(studies["real"], f"{measured.model} on {measured.machine}, {measured.lane} lane", console)
     figures: dict[str, object] = {
         "dp_ms": round(planning.median, 4),
         "dp_ms_longest": round(planning.longest, 4),
         "dp_ms_again": round(planning.again, 4),
         **{name: study.figures() for name, study in studies.items()},
-        "latency_table": table.model, "slots": SLOTS, "floor": FLOOR,
+        "latency_table": table.model, "slots": SLOTS, "floor": FLOOR, "model": measured.model,
+        "machine": measured.machine, "lane": measured.lane,
     }  # fmt: skip
     if options.out is not None:
         _write(options.out, figures, studies)
@@ -71,7 +74,8 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
 def _print(study: Study, title: str, console: Console) -> None:
     console.print(runs_table(study, title))
     console.print(margins_table(study))
-    console.print(ablations_table(study))
+    if study.ablations():
+        console.print(ablations_table(study))
 
 
 def _write(out: Path, figures: Mapping[str, object], studies: Mapping[str, Study]) -> None:

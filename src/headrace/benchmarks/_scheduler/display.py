@@ -63,7 +63,8 @@ def ablations_table(study: Study) -> Table:
     for load in study.runs:
         table.add_column(load, justify="right")
     for name, by_load in study.ablations().items():
-        table.add_row(name.removeprefix("no-"), *(_shown(by_load[load], "\n") for load in study.runs))
+        cells = (_shown(by_load[load], "\n") if load in by_load else "" for load in study.runs)
+        table.add_row(name.removeprefix("no-"), *cells)
     return table
 
 
@@ -80,7 +81,8 @@ def plot(studies: Mapping[str, Study], path: Path) -> None:
     panels = figure.subplots(len(studies), len(measures), squeeze=False)
     for row, (title, study) in zip(panels, studies.items(), strict=True):
         loads = list(study.runs)
-        names = [one.policy for one in next(iter(study.runs.values()))]
+        everywhere = set.intersection(*({one.policy for one in runs} for runs in study.runs.values()))
+        names = [name for name in CONTENDERS if name in everywhere]
         width = 0.84 / len(names)
         for axes, (measure, label) in zip(row, measures, strict=True):
             for place, name in enumerate(names):
