@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.errors import CalibrationError
+from headrace.errors import CalibrationError, HeadraceWarning
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.measurement import (
     Design,
     Load,
+    check_idle,
     chunk_times,
     deciding_loads,
     doubling,
@@ -76,6 +78,14 @@ def test_the_spread_is_how_far_medians_are_above_the_shortest():
     assert spread({"a": busy}) == pytest.approx(0.5)
     assert spread({"a": quiet, "b": busy, "c": busy}) == pytest.approx(0.5)
     assert spread({"a": [(1.0, 3.0)]}) == 0
+
+
+def test_a_busy_machine_is_warned_of():
+    with pytest.warns(HeadraceWarning, match="took 50% longer .* busy"):
+        assert check_idle({"a": [(1.0, 0.0), (1.5, 0.0), (1.6, 0.0)]}) == pytest.approx(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_idle({"a": [(1.0, 0.0), (1.05, 0.0), (3.0, 0.0)]}) == pytest.approx(0.05)
 
 
 def test_no_load_is_measured_twice_for_axes_that_say_nothing():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from headrace.errors import CalibrationError
+from headrace.errors import CalibrationError, HeadraceWarning
 from headrace.serving.chunk_choice import WEIGHT, ChunkTimes, check_weight
 from headrace.serving.latency_table import ChunkGrid, LatencyTable, SizeLatencies
 from headrace.serving.state import Size
 
 GAIN = 0.1  # a batch is saturated where no larger one has a throughput more than this share above its own
 _ATTEMPTS = 100  # at each held-out load: a small grid leaves few out
+_BUSY = 0.1  # spread
 _LEAST_DECODER = 0.01  # of a row: what is faster is no decoder whose error counts
 
 
@@ -174,6 +176,19 @@ def spread(samples: Mapping[Key, Sequence[Times]]) -> float:
         spans = [max(one) for one in times]
         shares.append(statistics.median(spans) / min(spans) - 1)
     return statistics.median(shares)
+
+
+def check_idle(samples: Mapping[Key, Sequence[Times]]) -> float:
+    """The `spread`. Warns (`HeadraceWarning`) where it is that of a machine that does other things as well."""
+    found = spread(samples)
+    if found > _BUSY:
+        warnings.warn(
+            f"rounds took {found:.0%} longer than the shortest of their kind: the machine was busy. "
+            "Measure again on an idle one",
+            HeadraceWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def decoded_figure(size: Size, batch: int) -> str:

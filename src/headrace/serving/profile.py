@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from headrace.engine import Engine, EngineSettings, Order
-from headrace.errors import CalibrationError, HeadraceWarning
+from headrace.errors import CalibrationError
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
 from headrace.plan import Plan
@@ -25,6 +24,7 @@ from headrace.serving.measurement import (
     Load,
     Probe,
     Times,
+    check_idle,
     chunk_times,
     deciding_loads,
     decoded_figure,
@@ -33,14 +33,12 @@ from headrace.serving.measurement import (
     medians,
     saturation,
     size_latencies,
-    spread,
 )
 from headrace.serving.state import Size
 from headrace.serving.table_check import PARAMETERS, Identity
 
 _ROWS = 400  # of the plan of a request that is kept to be measured with
 _DECIDING = 2  # times as often as the grid: what decides the chunk count
-_SPREAD = 0.1  # of medians above the shortest times: more, and the machine does other things as well
 
 
 class EngineProbe:
@@ -131,17 +129,10 @@ def profile(
     lane, figures = _choose_lane(pipeline, request, design, lanes, progress)
     with _probe(pipeline, request, design, lane) as probe:
         samples = measure(design.loads, probe, design.repeats, design.seed, progress)
-        differ = spread(samples)
+        differ = check_idle(samples)
         deciding = deciding_loads(design, _entries(design, medians(samples)))
         for load, times in measure(deciding, probe, _DECIDING * design.repeats, design.seed, progress).items():
             samples[load] += times
-    if differ > _SPREAD:
-        warnings.warn(
-            f"rounds took {differ:.0%} longer than the shortest of their kind: the machine was busy. "
-            "Measure again on an idle one",
-            HeadraceWarning,
-            stacklevel=2,
-        )
     figures |= {"saturation_gain": GAIN, "repeats": float(design.repeats), "spread": differ}
     return _table(design, medians(samples), identity(pipeline, machine), lane, figures)
 
@@ -187,7 +178,7 @@ def identity(pipeline: Pipeline, machine: str) -> Identity:
     return Identity(
         model=pipeline.name, weights=pipeline_fingerprint(pipeline),
         parameters=sum(parameter.numel() for parameter in pipeline.network.parameters()),
-        size_multiple=pipeline.size_multiple, machine=machine, device=str(pipeline.device),
+        size_multiple=pipeline.size_multiple, machine=machine, device=pipeline.device.type,
         dtype=str(pipeline.dtype).removeprefix("torch."),
     )  # fmt: skip
 
