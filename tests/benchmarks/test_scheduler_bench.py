@@ -10,15 +10,19 @@ import pytest
 from rich.console import Console
 
 from headrace.benchmarks import scheduler
+from headrace.benchmarks._scheduler import real
 from headrace.benchmarks._scheduler.comparison import Study, margin
 from headrace.benchmarks._scheduler.planning import measure_planning
 from headrace.benchmarks._scheduler.real import serve
-from headrace.benchmarks._scheduler.subject import QUICK, measure_subject
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
-from headrace.errors import ArtefactError, UnsupportedModelError
+from headrace.engine import Engine, EngineSettings
+from headrace.errors import ArtefactError
+from headrace.models.pipelines.loading import load
 from headrace.serving.arrivals import Mix, poisson
 from headrace.serving.load_study import CONTENDERS, House, Run, Workload, run
 from headrace.serving.paper import paper_table
+from headrace.serving.report import summarise
+from headrace.serving.skip_window import SkipWindow
 
 SIZE = (512, 512)
 
@@ -77,42 +81,24 @@ def test_planning_is_timed(table):
     assert 0 < found.again <= found.median <= found.longest
 
 
-@pytest.fixture(scope="module")
-def subject(tiny_model):
-    options = BenchOptions(quick=True, model=str(tiny_model("sd1")))
-    return measure_subject(options, QUICK, slots=2, floor=0.5, show=lambda name, share: None)
-
-
 @pytest.mark.parametrize("policy", ["continuous", "synergetic", "no-chunking"])
-def test_the_engine_serves_arrivals_when_they_come(subject, policy):
-    workload = Workload.drawn("poisson", 5, 50.0, subject.mix)
-    one = serve(subject, policy, workload)
-    records = one.records
-    assert one.effort is None
-    assert np.allclose(np.diff(records.arrived), np.diff(workload.trace.time))
-    assert records.rows.tolist() == workload.trace.steps.tolist()
+def test_the_engine_serves_arrivals_when_they_come(table, tiny_model, policy):
+    pipeline = load(tiny_model("sd1"))
+    size = pipeline.default_size
+    trace = poisson(5, 50.0, Mix((size,), (2, 4)))
+    house = House(table, SkipWindow((0.0,), (0.5,), ((0.6,),)), slots=2, floor=0.5)
+    records = serve(Engine(pipeline, EngineSettings(slots=2)), house.policy(policy)(), trace)
+    assert np.array_equal(records.arrived, trace.time)
+    assert records.rows.tolist() == trace.steps.tolist()
     assert ((records.skips > 0) == np.isfinite(records.first_skip)).all()
-    assert one.report.throughput == pytest.approx(5 / records.span)
-    assert one.report.worst_similarity >= 0.5
-
-
-def test_what_the_requests_are_made_of(subject):
-    trace = poisson(20, 1.0, subject.mix)
-    requests = subject.requests(trace)
-    assert [(one.height, one.width) for one in requests] == list(zip(trace.height, trace.width, strict=True))
-    assert [one.steps for one in requests] == trace.steps.tolist()
-    assert len(subject.mix.sizes) == 3
-
-
-def test_a_model_without_prompts_is_refused(tiny_model):
-    options = BenchOptions(quick=True, model=str(tiny_model("ddpm")))
-    with pytest.raises(UnsupportedModelError, match="no prompts"):
-        measure_subject(options, QUICK, 2, 0.5, lambda name, share: None)
+    assert (2 * records.skips <= records.rows).all()
+    assert summarise(records, house.window).throughput == pytest.approx(5 / records.span)
 
 
 def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scheduler, "QUICK_REQUESTS", 12)
     monkeypatch.setattr(scheduler, "SLOTS", 2)
+    monkeypatch.setattr(real, "QUICK_REQUESTS", 3)
     table.save(tmp_path / "latency.json")
     model = str(tiny_model("sd1"))
     options = BenchOptions(quick=True, model=model, data=tmp_path / "latency.json", out=tmp_path / "out")
@@ -124,7 +110,7 @@ def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, mon
     written = json.loads((tmp_path / "out" / "scheduler.json").read_text())
     assert written["simulated"] == json.loads(json.dumps(figures["simulated"]))
     assert len(written["runs"]["simulated"]) == 5 * len(CONTENDERS)
-    assert {one["workload"] for one in written["runs"]["real"]} == {"extreme", "burst"}
+    assert {one["workload"] for one in written["runs"]["real"]} == {"high"}
     assert (tmp_path / "out" / "scheduler.png").read_bytes().startswith(b"\x89PNG")
     assert "over the best baseline" in capsys.readouterr().out
 

@@ -1,121 +1,132 @@
-"""The engine itself under open-loop arrivals: requests come when the trace says, whatever became of earlier ones."""
+"""The engine itself under open-loop arrivals: requests come when the trace says, whether it keeps up or not."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 
+from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import Show
 from headrace.benchmarks._scheduler.comparison import PAPERS_BASELINE, Study
+from headrace.benchmarks._scheduler.own_house import SOLVER, Effort, own_house, own_mix
 from headrace.benchmarks._scheduler.simulated import BURST, BURST_LOAD, LOADS
-from headrace.benchmarks._scheduler.subject import QUICK, Scale, Subject, measure_subject
 from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
-from headrace.serving.load_study import WITHOUT, Run, Workload
+from headrace.models.pipelines.base import Pipeline
+from headrace.models.pipelines.loading import load
+from headrace.request import Request
+from headrace.serving.arrivals import Mix, poisson
+from headrace.serving.load_study import BASELINES, CONTENDERS, SYNERGETIC, House, Run, Workload
 from headrace.serving.loop import Loop, Served
 from headrace.serving.report import Records, summarise
-from headrace.serving.scheduler import POLICIES
+from headrace.serving.state import Policy
 from headrace.serving.trace import Trace
 
+EFFORT = Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=32, starts=10)
+QUICK_EFFORT = Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2)
+REQUESTS, QUICK_REQUESTS = 160, 8
+PEAK_REQUESTS = 4  # for each slot, all at once
+_HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
-@dataclass(frozen=True)
-class Plan:
-    """What is served.
 
-    Attributes:
-        scale: of the measurements before it.
-        requests: under each load, and to find the capacity.
-        loads: multiples of the capacity, by name.
-        ablated: the loads that ablations are served under, too.
-        slots: of the engine.
+def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
+    """Every policy and ablation on the engine, the same requests for each; a quick run has fewer of all.
+
+    Loads are multiples of what `continuous` serves here when requests never lack. `show(name, share)` moves a bar.
     """
-
-    scale: Scale
-    requests: int
-    loads: Mapping[str, float]
-    ablated: tuple[str, ...]
-    slots: int
-
-
-FULL = Plan(Scale(), 64, LOADS, ("extreme",), 16)
-FEW = Plan(QUICK, 6, {"extreme": LOADS["extreme"]}, (), 4)
-
-
-def serve_loads(options: BenchOptions, floor: float, show: Show) -> tuple[Subject, Study]:
-    """Every policy on the engine with the arrivals of `simulated`, latencies and skip window measured before.
-
-    Ablations are served at the extreme load alone. `show(name, share)` moves a bar. Raises `ModelError`.
-    """
-    asked = FEW if options.quick else FULL
-    subject = measure_subject(options, asked.scale, asked.slots, floor, show)
-    at_once = Workload.drawn("poisson", asked.requests, math.inf, subject.mix)
-    _serve(subject, PAPERS_BASELINE, at_once)  # every size and batch once, before anything counts
+    pipeline = load(options.model, device=options.device)
+    effort = QUICK_EFFORT if options.quick else EFFORT
+    mix = own_mix(pipeline, effort)
+    house = own_house(pipeline, mix, effort, floor, show)
+    contenders = (*BASELINES, SYNERGETIC) if options.quick else CONTENDERS
+    loads = {"high": LOADS["high"]} if options.quick else LOADS
+    requests = QUICK_REQUESTS if options.quick else REQUESTS
+    _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
+    crowd = poisson(effort.slots * (1 if options.quick else PEAK_REQUESTS), math.inf, mix)
     peaks = {}
-    for place, name in enumerate(POLICIES):
-        peaks[name] = serve(subject, name, at_once).report.throughput
-        show("capacity", (place + 1) / len(POLICIES))
-    workloads = _workloads(asked, subject, peaks[PAPERS_BASELINE])
-    runs: dict[str, Sequence[Run]] = {}
-    for load, workload in workloads.items():
-        names = (*POLICIES, *WITHOUT) if load in asked.ablated else POLICIES
-        found = []
-        for place, name in enumerate(names):
-            found.append(serve(subject, name, workload))
-            show(f"serving, {load}", (place + 1) / len(names))
-        runs[load] = found
-    return subject, Study(peaks, runs)
+    for place, name in enumerate(contenders):
+        peaks[name] = summarise(_serve(pipeline, house, name, crowd)).throughput
+        show("peaks", (place + 1) / len(contenders))
+    capacity = peaks[PAPERS_BASELINE]
+    workloads = {name: _drawn("poisson", requests, share, capacity, mix) for name, share in loads.items()}
+    if not options.quick:
+        workloads[BURST] = _drawn("burst", requests, BURST_LOAD, capacity, mix)
+    return Study(peaks, _runs(pipeline, house, contenders, workloads, show))
 
 
-def _workloads(asked: Plan, subject: Subject, capacity: float) -> dict[str, Workload]:
-    workloads = {
-        name: Workload.drawn("poisson", asked.requests, load * capacity, subject.mix, load=load)
-        for name, load in asked.loads.items()
-    }
-    burst = Workload.drawn("burst", asked.requests, BURST_LOAD * capacity, subject.mix, load=BURST_LOAD)
-    return {**workloads, BURST: burst}
+def _drawn(kind: str, requests: int, share: float, capacity: float, mix: Mix) -> Workload:
+    return Workload.drawn(kind, requests, share * capacity, mix, load=share)
 
 
-def serve(subject: Subject, policy: str, workload: Workload) -> Run:
-    """One policy on a new engine. A request that failed raises its error."""
-    records = _records(_serve(subject, policy, workload), workload.trace)
-    return Run(policy, workload, summarise(records, subject.house.window), None, records)
+def _runs(
+    pipeline: Pipeline, house: House, contenders: Sequence[str], workloads: dict[str, Workload], show: Show
+) -> dict[str, Sequence[Run]]:
+    found: dict[str, list[Run]] = {load: [] for load in workloads}
+    for place, (name, workload) in enumerate(workloads.items()):
+        for contender in contenders:
+            records = _serve(pipeline, house, contender, workload.trace)
+            found[name].append(Run(contender, workload, summarise(records, house.window), None, records))
+            show(contender, (place + 1) / len(workloads))
+    return dict(found)
 
 
-def _serve(subject: Subject, policy: str, workload: Workload) -> tuple[float, list[Served]]:
-    """When the trace's clock was at 0, and what became of its requests, in order."""
-    house = subject.house
-    requests = subject.requests(workload.trace)
-    settings = EngineSettings(slots=house.slots, lane=house.table.lane, encode_ahead=True)
-    engine = Engine(subject.pipeline, settings)
+def _serve(pipeline: Pipeline, house: House, contender: str, trace: Trace) -> Records:
+    """One policy, one trace, an engine of its own with the lane that the table was measured with."""
+    settings = EngineSettings(slots=house.slots, memory_bytes=_HUGE, lane=house.table.lane)
+    engine = Engine(pipeline, settings)
     try:
-        with Loop(engine, house.policy(policy)()) as loop:
-            start, futures = time.monotonic(), []
-            for request, moment in zip(requests, workload.trace.time.tolist(), strict=True):
-                time.sleep(max(0.0, start + moment - time.monotonic()))
-                futures.append(loop.submit(request))
-            return start, [future.result() for future in futures]
+        return serve(engine, house.policy(contender)(), trace)
     finally:
         engine.close()
 
 
-def _records(found: tuple[float, list[Served]], trace: Trace) -> Records:
-    """A request arrived when the trace says: that it could not be handed over at once is waiting, too."""
-    start, served = found
+def serve(engine: Engine, policy: Policy, trace: Trace, sleep: Callable[[float], None] = time.sleep) -> Records:
+    """Submits every request of a trace at its time and waits for all. Raises what a request failed with.
+
+    A request counts as arrived when the trace says, so that a slow hand does not hide the time that it takes.
+    """
+    asked = _requests(trace)
+    futures: list[Future[Served]] = []
+    with Loop(engine, policy) as loop:
+        began = time.monotonic()
+        for moment, request in zip(trace.time.tolist(), asked, strict=True):
+            wait = began + moment - time.monotonic()
+            if wait > 0:
+                sleep(wait)
+            futures.append(loop.submit(request))
+        served = [future.result() for future in futures]
     for one in served:
         if one.result.error is not None:
             raise one.result.error
-    tasks = [one.task for one in served]
+    return _records(served, trace, began)
+
+
+def _requests(trace: Trace) -> list[Request]:
+    columns = zip(trace.height.tolist(), trace.width.tolist(), trace.steps.tolist(), strict=True)
+    return [
+        Request(
+            prompt=PROMPTS[number % len(PROMPTS)], solver=SOLVER, steps=steps, height=height, width=width, seed=number
+        )
+        for number, (height, width, steps) in enumerate(columns)
+    ]
+
+
+def _records(served: Sequence[Served], trace: Trace, began: float) -> Records:
+    def moments(name: str) -> np.ndarray:
+        return np.array([getattr(one, name) for one in served], dtype=np.float64) - began
+
+    first = [math.nan if one.task.first_skip is None else one.task.first_skip for one in served]
     return Records(
-        arrived=start + trace.time,
-        started=np.array([one.started for one in served], dtype=np.float64),
-        denoised=np.array([one.denoised for one in served], dtype=np.float64),
-        finished=np.array([one.finished for one in served]),
-        rows=np.array([task.rows for task in tasks]),
-        skips=np.array([task.skips for task in tasks]),
-        first_skip=np.array([math.nan if task.first_skip is None else task.first_skip for task in tasks]),
-        deadline=np.full(len(tasks), math.inf),
+        arrived=trace.time,
+        started=moments("started"),
+        denoised=moments("denoised"),
+        finished=moments("finished"),
+        rows=np.array([one.task.rows for one in served]),
+        skips=np.array([one.task.skips for one in served]),
+        first_skip=np.array(first),
+        deadline=trace.deadline,
     )
