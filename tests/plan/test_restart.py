@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.benchmarks._scheduler_loop import SHAPE, _Float64Throughout, relative_difference, toy_network
+from headrace.benchmarks._solver_loop import SHAPE, _Float64Throughout, relative_difference, toy_network
 from headrace.errors import PlanError, SolverError
 from headrace.models import solvers
 from headrace.plan import COLUMNS, Plan

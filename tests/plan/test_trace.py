@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.benchmarks._scheduler_loop import plan_sample, relative_difference, scheduler_sample
+from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.benchmarks._solver_cases import SolverCase, cases
 from headrace.errors import NotLinearError, SolverError
 from headrace.plan import Plan

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from headrace.benchmarks._scheduler_loop import plan_sample, relative_difference, scheduler_sample
+from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.benchmarks._solver_cases import SolverCase, cases, refused_options, unlisted
 from headrace.benchmarks.registry import BenchOptions
 from headrace.errors import HeadraceError
