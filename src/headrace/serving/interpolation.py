@@ -37,8 +37,10 @@ class Grid:
         """
         u, v, s = (np.asarray(value, dtype=np.float64) for value in np.broadcast_arrays(rows, decodings, skipped))
         points = [u, v, np.divide(s, u, out=np.zeros_like(u), where=u > 0)]
-        last = [np.minimum(point, axis[-1]) for point, axis in zip(points, self._axes, strict=True)]
-        found = np.maximum(self._at_many(points), self._at_many(last))
+        found = self._at_many(points)
+        if any((point > axis[-1]).any() for point, axis in zip(points, self._axes, strict=True)):
+            last = [np.minimum(point, axis[-1]) for point, axis in zip(points, self._axes, strict=True)]
+            found = np.maximum(found, self._at_many(last))
         return found[..., 0], found[..., 1]
 
     def _at(self, point: Sequence[float]) -> tuple[float, float]:

@@ -16,9 +16,10 @@ from heapq import heappop, heappush
 import numpy as np
 
 from headrace.errors import ServingError
-from headrace.serving.transitions import Floats, transitions
+from headrace.serving.transitions import Floats, Indices, transitions
 
 _TOLERANCE = 1e-12  # sums of the same latencies in another order
+_KEPT = 64  # bounds, of 11 KB each for 16 x 8 x 8
 _MULTIPLIERS = (0.0, 1.0, 3.0, 8.0, 20.0, 50.0, 200.0, 2000.0)
 
 
@@ -90,7 +91,7 @@ class StagePlanner:
         in_stage = np.broadcast_to(done[None, :, None], unet_s.shape).ravel()
         self._waiting = done[:, None] - in_stage[None]  # [decodings left, stage]: those that wait for the stage's rows
         self._decoded = in_stage * self._vae
-        self._costs: dict[float, tuple[Floats, Floats]] = {}
+        self._rests: dict[float, Floats] = {}
 
     def plan(self, rows: int, decodings: int, skips: int = 0, eta: float = 0.1, weight: float = 0.0) -> Schedule:
         """The schedule with the least sum of completion times.
@@ -143,7 +144,7 @@ class StagePlanner:
                 high = middle
             else:
                 low = middle + 1
-            gaps.append((self._cost(weight + price)[1][start] - price * bound, price))
+            gaps.append((self._rest(weight + price)[start] - price * bound, price))
             if least - max(gaps)[0] <= least * 1e-9:
                 return best
         prices = [price for _, price in sorted(gaps, reverse=True)[:2]]
@@ -159,13 +160,20 @@ class StagePlanner:
         left = min(skips - sum(stage.skipped for stage in begin), rows)
         return self._of([*begin, *self._search(rows, 0, left, 0.0, 1.0).stages])
 
-    def _cost(self, price: float) -> tuple[Floats, Floats]:
-        """Costs [decodings left, stage] at a price of UNet time, and the least from every state to the end."""
-        found = self._costs.get(price)
+    def _rest(self, price: float) -> Floats:
+        """The least cost from every state to the end at a price of UNet time."""
+        found = self._rests.get(price)
         if found is None:
+            if len(self._rests) >= _KEPT:
+                self._rests.clear()
             costs = self._decoded + (self._waiting + price) * self._unet
-            found = self._costs[price] = costs, self._transitions.least(costs)
+            found = self._rests[price] = self._transitions.least(costs)
         return found
+
+    def _costs(self, decodings: int, stages: Indices, price: float) -> Floats:
+        """Of stages that may come next where so many decodings are left."""
+        costs: Floats = self._decoded[stages] + (self._waiting[decodings, stages] + price) * self._unet[stages]
+        return costs
 
     @cached_property
     def _shortest(self) -> Floats:
@@ -174,12 +182,12 @@ class StagePlanner:
 
     def _cheapest(self, state: int, price: float) -> Schedule:
         """The path of least cost at a price of UNet time, however long it takes."""
-        costs, rest = self._cost(price)
+        rest = self._rest(price)
         stages = []
         while state:
             left = self._transitions.unflat(state)
             ways, after = self._transitions.of(*left)
-            chosen = int(np.argmin(costs[left[1]][ways] + rest[after]))
+            chosen = int(np.argmin(self._costs(left[1], ways, price) + rest[after]))
             stages.append(Stage(*self._transitions.unflat(int(ways[chosen]))))
             state = int(after[chosen])
         return self._of(stages)
@@ -188,9 +196,8 @@ class StagePlanner:
         self, start: int, bound: float, weight: float, prices: Sequence[float], least: float
     ) -> Schedule | None:
         """The cheapest path within the bound that costs less than `least`; None where there is none."""
-        costs = self._cost(weight)[0]
         shortest = self._shortest
-        bounds = [(price, self._cost(weight + price)[1]) for price in prices]
+        bounds = [(price, self._rest(weight + price)) for price in prices]
         best: int | None = None
         # state, time, cost, stage and label before; fronts are the undominated (time, cost) of a state
         labels: list[tuple[int, float, float, int, int]] = [(start, 0.0, 0.0, 0, -1)]
@@ -206,7 +213,7 @@ class StagePlanner:
             left = self._transitions.unflat(state)
             ways, after = self._transitions.of(*left)
             times = time + self._unet[ways]
-            spent = cost + costs[left[1]][ways]
+            spent = cost + self._costs(left[1], ways, weight)
             total = spent + bounds[0][1][after] + bounds[0][0] * (times - bound)
             for price, rest in bounds[1:]:
                 np.maximum(total, spent + rest[after] + price * (times - bound), out=total)

@@ -14,7 +14,7 @@ from headrace.serving.schedule import Schedule, StagePlanner
 from headrace.serving.state import Size
 
 _ROWS, _DECODINGS, _SKIPS = 16, 8, 8  # the programme's bounds; more rows or skips are planned in units of several
-_PLANNERS, _SCHEDULES = 64, 8192  # kept
+_PLANNERS, _SCHEDULES = 256, 8192  # kept
 _WEIGHTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 
 Key = TypeVar("Key")
@@ -81,7 +81,7 @@ class Planners:
     def plan(self, work: Work, weight: float, split: bool = True) -> Planned:
         """The best schedule where `weight` other tasks wait for the rows; with `split` False the coarsest."""
         weight = _WEIGHTS[min(int(np.searchsorted(_WEIGHTS, weight)), len(_WEIGHTS) - 1)]
-        work = work._replace(scale=2 ** (round(8 * math.log2(work.scale)) / 8))  # at most 4% off, and seldom a new one
+        work = work._replace(scale=2 ** (round(4 * math.log2(work.scale)) / 4))  # at most 9% off, and seldom a new one
         return self._schedules.of((work, weight, split), lambda: self._plan(work, weight, split))
 
     def _plan(self, work: Work, weight: float, split: bool) -> Planned:
