@@ -80,14 +80,16 @@ def test_half_precision_and_the_latents_stay_as_they_are():
 
 @torch.no_grad()
 def test_other_decoders_run_whole():
-    tiled, sliced = real_layout(), real_layout()
+    tiled, sliced, hooked, compiled = (real_layout() for _ in range(4))
     tiled.enable_tiling()
     sliced.enable_slicing()
+    hooked.decoder.mid_block.register_forward_hook(lambda module, inputs, output: output * 2)
+    compiled.decoder.compile()
     small = AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
     )  # fmt: skip
-    for autoencoder in (tiled, sliced, small, quantised_autoencoder()):
+    for autoencoder in (tiled, sliced, hooked, compiled, small, quantised_autoencoder()):
         assert not can_be_cut(autoencoder)
         with pytest.raises(TypeError, match=type(autoencoder).__name__):
             ChunkedDecoder(autoencoder, 8, 8)

@@ -23,7 +23,8 @@ class EngineSettings:
         memory_bytes: what latents, registers and kept block values of all slots may take together; None for room for
             `slots` pictures of the default size, every cached block kept.
         max_rows: network rows in one call, counted the same way; bounds the memory of activations.
-        decode_batch: pictures decoded in one call.
+        decode_batch: pictures decoded in one call. A decoding that is cut into chunks keeps what the last one made, at
+            most the decoder's largest activations, beyond `memory_bytes`.
         compile: None, or a mode of `torch.compile`; "reduce-overhead" uses CUDA graphs, one for each bucket.
         buckets: batch sizes that calls are padded to when compiled, so that few shapes are ever compiled.
         channels_last: keep the network's convolutions in channels-last memory format (5% faster on CPUs at 4 rows and

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
+from diffusers.models.autoencoders.vae import Decoder
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.unets.unet_2d_blocks import AttnUpDecoderBlock2D, UpDecoderBlock2D
+from diffusers.models.unets.unet_2d_blocks import AttnUpDecoderBlock2D, UNetMidBlock2D, UpDecoderBlock2D
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 # What reading and writing one value costs, in multiply-accumulate operations of a convolution: it is what makes the
@@ -69,13 +70,21 @@ class _Chunk:
 
 
 def can_be_cut(autoencoder: Any) -> bool:
-    """Whether it is an `AutoencoderKL` whose decoder's steps are known here, and that decodes neither tiles nor slices.
+    """Whether it is an `AutoencoderKL` whose decoder's steps are known here and are all that decoding does.
 
-    Others (`VQModel`, `AutoencoderTiny`) decode whole.
+    Others (`VQModel`, `AutoencoderTiny`) decode whole, and so does one that was told to decode tiles or slices, was
+    compiled, or has hooks on the decoder.
     """
     if type(autoencoder) is not AutoencoderKL or autoencoder.use_tiling or autoencoder.use_slicing:
         return False
-    return all(type(block) in (UpDecoderBlock2D, AttnUpDecoderBlock2D) for block in autoencoder.decoder.up_blocks)
+    decoder = autoencoder.decoder
+    if type(decoder) is not Decoder or decoder._compiled_call_impl is not None or hasattr(autoencoder, "_hf_hook"):
+        return False
+    blocks = (decoder.mid_block, *decoder.up_blocks)
+    if any(part._forward_hooks or part._forward_pre_hooks for part in (decoder, *blocks)):
+        return False
+    known = type(decoder.mid_block) is UNetMidBlock2D
+    return known and all(type(block) in (UpDecoderBlock2D, AttnUpDecoderBlock2D) for block in decoder.up_blocks)
 
 
 def balanced(costs: Sequence[int], parts: int) -> list[int]:
