@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.benchmarks._solver_cases import SolverCase, cases
+from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.errors import NotLinearError, SolverError
 from headrace.plan import Plan
 from headrace.plan.trace import clear_cache, trace

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.benchmarks._solver_cases import SolverCase, cases, refused_options, unlisted
+from headrace.benchmarks._solver_loop import plan_sample, relative_difference, scheduler_sample
 from headrace.benchmarks.registry import BenchOptions
 from headrace.errors import HeadraceError
 from headrace.files import write_file
