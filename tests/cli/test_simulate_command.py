@@ -8,6 +8,7 @@ import pytest
 
 from headrace.serving.arrivals import Mix, poisson
 from headrace.serving.paper import paper_table
+from headrace.techniques.guidance.artefact import GuidanceArtefact
 
 FEW = ("--requests", 24, "--steps", "3-5", "--slots", 4)
 
@@ -61,9 +62,25 @@ def test_a_file_of_arrivals_and_a_table(headrace, tmp_path):
     assert [one["requests"] for one in json.loads(run.out)["runs"]] == [10] * 4
 
 
+def test_a_window_that_was_measured_allows_what_it_says(headrace, tmp_path):
+    made = GuidanceArtefact(
+        model="m", weights="w", solver="s", steps=20, solver_name=None, guidance_scale=4.0, extractor="e",
+        extractor_digest="d", centred=True, pictures=4, starts=(0.5,), shares=(0.2, 0.5), similarity=((0.95, 0.8),),
+        deviation=((0.0, 0.0),),
+    )  # fmt: skip
+    made.save(tmp_path / "window.json")
+    arguments = ("simulate", "--trace", "poisson:3x", *FEW, "--policy", "synergetic", "--json")
+    [found] = json.loads(headrace(*arguments, "--skip-window", tmp_path / "window.json", "--floor", 0.8).out)["runs"]
+    assert found["skipped_share"] > 0
+    assert found["worst_similarity"] >= 0.8 - 1e-9
+    [careful] = json.loads(headrace(*arguments, "--skip-window", tmp_path / "window.json", "--floor", 0.99).out)["runs"]
+    assert careful["skipped_share"] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--floor", "2"), "tau_min is 2.0"),
         (("--trace", "nowhere.csv"), "nowhere.csv"),
         (("--trace", "poisson"), "names no rate"),
         (("--trace", "poisson:fast"), "'fast'"),
