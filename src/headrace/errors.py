@@ -69,7 +69,7 @@ class ExecutionError(HeadraceError):
 
 
 class OrderError(HeadraceError):
-    """A round was ordered that cannot be run: a row of a request without a slot, a chunk of one that is not denoised."""
+    """A round that cannot be run was ordered: a row of a request without a slot, a chunk of one not denoised."""
 
 
 class RecipeError(HeadraceError):
