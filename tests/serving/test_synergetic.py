@@ -93,7 +93,7 @@ def test_nobody_waits_longer_than_the_stated_bound(seed, patience, overtakes, ag
     for state, decided, _ in watched.decided:
         for task in state.denoising:
             passed[task.number] = 0 if task.number in decided.rows else passed.get(task.number, 0) + 1
-            assert passed[task.number] <= patience + 24 * slots
+            assert passed[task.number] <= patience + slots * (16 + slots * table.max_chunks)
         for task in state.waiting[:32]:
             if task.number not in decided.admit:
                 later = sum(number > task.number for number in decided.admit)

@@ -71,9 +71,10 @@ class Settings:
 class Synergetic:
     """Plans cycle after cycle.
 
-    A resident of n runs at least once in `patience` + 24 n rounds: a cycle has at most 24, and serves one at least of
-    those that are overdue. A request that waits is overtaken by `overtakes` later ones at most once it is among the 32
-    oldest.
+    Nobody waits for ever. A resident that was passed over in `patience` rounds runs after at most as many cycles as
+    there are slots; a cycle has at most 16 rounds, and before it each of the other slots may have a decoding to end. A
+    request that waits is overtaken by at most `overtakes` later ones, and those of one round more, once it is among the
+    32 oldest.
     """
 
     name = "synergetic"
@@ -131,12 +132,13 @@ class Synergetic:
         """The cycle's next round without what has gone; None where the cycle is over."""
         while self._ahead:
             planned = self._ahead.popleft()
-            resident = {task.number for task in state.denoising}
+            resident = {task.number: task for task in state.denoising}
             pending = {task.number for task in state.decoding} - state.in_flight
             rows = tuple(number for number in planned.rows if number in resident)
+            skip = frozenset(number for number in planned.skip & set(rows) if self._may_skip(resident[number]))
             decode = tuple(number for number in planned.decode if number in pending)
             if rows or decode:
-                return replace(planned, rows=rows, skip=planned.skip & frozenset(rows), decode=decode)
+                return replace(planned, rows=rows, skip=skip, decode=decode)
         return None
 
     def _cycle(self, state: State, rows: list[Task]) -> list[Round]:
