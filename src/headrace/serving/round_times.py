@@ -75,7 +75,7 @@ class RoundTimes:
         unet_s, vae_s = self._table.round_s(groups, loads, chunks)
         if not loads:
             return RoundTime(unet_s, unet_s, 0.0, 1.0)
-        alone_s = self._table.round_s(groups, {})[0]
+        alone_s = self._table.round_s(groups, {}, chunks)[0]
         if vae_s <= unet_s:
             return RoundTime(unet_s, alone_s, vae_s, 1.0)
         left = (vae_s - unet_s) / self._table.round_s({}, loads, chunks)[1] if groups else 1.0

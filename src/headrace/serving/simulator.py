@@ -43,7 +43,7 @@ def simulate(
     A replica's round lasts until its rows are done, and one without rows until a chunk is. A chunk that still runs then
     stays in flight: its rest counts as that fraction of a chunk in the load of the next round. A request goes to the
     replica with the least work left, in seconds of its rows and decoding alone, when it arrives, and stays there.
-    Equal arguments give equal results.
+    Deciding takes no virtual time. Equal arguments give equal results.
 
     Args:
         trace: the arrivals.
