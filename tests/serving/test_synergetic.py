@@ -171,6 +171,17 @@ def test_priority_and_deadline_go_first():
         assert np.argsort(np.argsort(found.records.finished))[-1] < 8  # it came last, and is among the first
 
 
+def test_priority_goes_first_among_sizes_too_where_the_house_is_crowded():
+    crowd = [(0.0, size, 20, 0, np.inf) for size in SIZES * 12]
+    ranks = []
+    for priority in (0, 2, 6):
+        trace = trace_of([*crowd, (0.001, SIZES[2], 20, priority, np.inf)])
+        found = simulate(trace, STREAMS, lambda: make_policy("synergetic", STREAMS), slots=6).records
+        ranks.append(int(np.argsort(np.argsort(found.finished))[-1]))
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[-1] <= 8 < ranks[0]
+
+
 def test_what_waits_longest_goes_first_where_all_else_is_equal():
     equal = trace_of([(0.01 * number, SQUARE, 10, 0, np.inf) for number in range(30)])
     found = simulate(equal, STREAMS, lambda: make_policy("synergetic", STREAMS), slots=4).records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from headrace.serving.state import Size, State, Task
 _REMEMBERED = 20_000
 _SAMPLE = 32
 _TO_COME = 6
+_MOST_PRIORITY = 6
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ class Groups:
         """
         crowded = len(state.waiting) > state.free
         queued = _queued(state.waiting)
-        free = state.free
         if crowded:
             candidates = self._most_urgent(candidates, queued, state)
         sizes: dict[Size, tuple[list[Task], list[Task]]] = defaultdict(lambda: ([], []))
@@ -65,12 +66,18 @@ class Groups:
         groups = []
         for size, (resident, waiting) in sizes.items():
             most = self.batch(size, round(len(resident) + queued.get(size, 0.0)))
-            tasks = self._choose(resident, waiting, most, free, state.now)
+            tasks = self._choose(resident, waiting, most, state.free, state.now)
             if tasks:
                 groups.append(Group(size, tasks, self._worth(size, tasks, state.now)))
         if crowded:
-            return sorted(groups, key=lambda group: (self._ran.get(group.size, -1), -group.worth))
+            return sorted(groups, key=lambda group: (-self._turn(group), -group.worth))
         return sorted(groups, key=lambda group: -group.worth)
+
+    def _turn(self, group: Group) -> float:
+        """Cycles since this size ran, more where a request has priority."""
+        priority = max(task.priority for task in group.tasks)
+        passed = self._cycles - self._ran.get(group.size, -1)
+        return passed * math.ldexp(1.0, max(-_MOST_PRIORITY, min(priority, _MOST_PRIORITY)))
 
     def record(self, size: Size) -> None:
         """A cycle of this size begins."""
