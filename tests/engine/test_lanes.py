@@ -61,6 +61,28 @@ def test_collecting_waits_for_nothing():
     engine.close()
 
 
+def test_a_picture_does_not_wait_for_every_call_of_its_round():
+    engine, go_on, first, _ = held()
+    engine.submit(asked(1, 9, height=24)[0])  # another size, so another call
+    engine.step(Order(decode=[first]))
+    calls, delivered = [], []
+    engine.on_result = lambda result: delivered.append((result.number, len(calls)))
+    evaluate = engine.pipeline.evaluate
+
+    def first_call_lets_the_decoder_go_on(rows):
+        if not calls:
+            go_on.set()
+            engine._decoder._running[0].wait()
+        calls.append(len(rows))
+        return evaluate(rows)
+
+    engine.pipeline.evaluate = first_call_lets_the_decoder_go_on
+    engine.step(Order(decode=[]))
+    assert delivered == [(first, 1)]
+    assert len(calls) == 2
+    engine.close()
+
+
 def test_without_an_order_decodings_run_beside_the_rows():
     engine, go_on, first, second = held()
     assert [engine.step().rows for _ in range(3)] == [1, 1, 1]

@@ -8,7 +8,7 @@ from fake_policies import Greedy, OneByOne
 
 from engine.fake_pipeline import FakePipeline
 from headrace.engine import Engine, EngineSettings
-from headrace.errors import CapacityError, NumericalError, RequestError, ServingError
+from headrace.errors import CapacityError, HeadraceError, NumericalError, RequestError, ServingError
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.serving.loop import Loop
@@ -402,6 +402,13 @@ def test_an_engine_in_use_is_refused():
     own.submit(asked(1)[0])
     with pytest.raises(ServingError, match="idle"):
         Loop(own, OneByOne())
+
+
+def test_the_engine_is_the_loop_s_alone_until_it_stops():
+    own = engine()
+    with Loop(own, OneByOne()), pytest.raises(HeadraceError, match="on_result"):
+        own.generate(asked(1))
+    assert own.generate(asked(1))[0].error is None
 
 
 def test_a_plan_of_the_caller_s_is_gone_by():

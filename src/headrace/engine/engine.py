@@ -211,7 +211,8 @@ class Engine:
             calls = decoder.start(beside, order.chunks)
             self._take_in(decoder.settle(), finished)
             with decoder.lane.beside_rows():
-                advance = self._rounds.advance(self._movable(order))
+                # A picture that is done does not wait for the other network calls of the round.
+                advance = self._rounds.advance(self._movable(order), lambda: self._take_in(decoder.settle(), finished))
             rows_done = Moment(self.pipeline.device) if advance.calls else None
             self._take_in(advance.failures + [(slot, not_finite(slot)) for slot in broken(earlier)], finished)
             after: list[Slot] = []
@@ -260,6 +261,8 @@ class Engine:
 
     def generate(self, requests: Sequence[Request], progress: Callable[[Progress], None] | None = None) -> list[Result]:
         """The results of all requests, in their order. A bad one raises before any work; later failures stay alone."""
+        if self.on_result is not None:
+            raise HeadraceError("the engine's results are handed to on_result", "Generate with an engine of your own")
         jobs = [self.prepare(request) for request in requests]
         rows_total = sum(len(job.plan) for job in jobs)
         tickets = [self.enqueue(job) for job in jobs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,11 +41,15 @@ class Rounds:
         self._area_budget = settings.max_rows * height * width
         self.health = Health(pipeline.device)
 
-    def advance(self, slots: Sequence[Slot]) -> Advance:
-        """Evaluates the current row of every given slot. One whose row raises stays where it was, among `failures`."""
+    def advance(self, slots: Sequence[Slot], between: Callable[[], None] = lambda: None) -> Advance:
+        """Evaluates the current row of every given slot. One whose row raises stays where it was, among `failures`.
+
+        `between` is called after every network call.
+        """
         done = Advance()
         for group in self._calls(slots):
             self._evaluate(group, done)
+            between()
         return done
 
     def _calls(self, slots: Sequence[Slot]) -> Iterator[list[Slot]]:

@@ -137,6 +137,7 @@ class Loop:
             self._thread.join()
         self._give_up()
         self._helper.shutdown()
+        self._engine.on_result = None
 
     def __enter__(self) -> Loop:
         self.start()
