@@ -92,7 +92,7 @@ def test_no_picture_falls_below_the_quality_floor(draw, rate, floor, policy, see
 
 
 def test_quality_is_spent_under_load_and_kept_without_it():
-    house = House(TABLE, WINDOW)
+    house = House(TABLE, WINDOW, floor=0.9)
     capacity = house.capacity(Mix())
     quiet, busy = (
         run(house, "synergetic", Workload.drawn("poisson", 120, load * capacity, Mix())).report for load in (0.2, 2.0)
