@@ -43,7 +43,7 @@ class Settings:
 
     eta: float = 0.1
     tau: float = 0.95
-    tau_min: float = 0.85
+    tau_min: float = 0.87
     tau_max: float = 1.0
     low: float = 0.25
     high: float = 1.0
