@@ -50,6 +50,16 @@ def test_a_chunk_runs_on_over_the_rounds_that_follow():
     engine.close()
 
 
+def test_a_round_that_only_admits_waits_for_no_chunk():
+    engine, go_on, first, second = held()
+    engine.step(Order(admit=[second], decode=[first]))
+    third = engine.submit(asked(1)[0])
+    report = engine.step(Order(admit=[third], rows=[], decode=[]))
+    assert (report.admitted, report.chunks_ended, engine.in_flight) == ((third,), 0, {first})
+    go_on.set()
+    engine.close()
+
+
 def test_collecting_waits_for_nothing():
     engine, go_on, first, _ = held()
     engine.step(Order(decode=[first]))

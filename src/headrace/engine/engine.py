@@ -193,8 +193,8 @@ class Engine:
     def step(self, order: Order | None = None) -> RoundReport:
         """One round: admits, moves requests one row on, and decodings one chunk: what `order` says, else all that can.
 
-        Rows and chunks run together as the lane allows. A round without rows lasts until a chunk is done. Raises
-        `OrderError` before any work.
+        Rows and chunks run together as the lane allows. A round that admits nobody and has no rows lasts until a chunk
+        is done. Raises `OrderError` before any work.
         """
         order = order or Order()
         decoder, finished = self._decoder, list[int]()
@@ -220,7 +220,7 @@ class Engine:
                 after = [slot for slot in self._decodable(order) if all(slot is not one for one in beside)]
                 calls += decoder.start(after, order.chunks)
             with self.timings.measure("decode"):
-                nothing_else = not advance.calls and decoder.ended == ended
+                nothing_else = not (advance.calls or admitted or decoder.ended > ended)
                 self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
         return RoundReport(
             advance.rows, advance.network_rows, advance.calls, len(finished), len(self._waiting), len(self._pool),
