@@ -66,3 +66,30 @@ def test_a_lower_threshold_never_forbids_what_a_higher_one_allows(row, skips, lo
 def test_windows_that_cannot_be_are_refused(starts, shares, similarity):
     with pytest.raises(ServingError):
         SkipWindow(starts, shares, similarity)
+
+
+def skipped(window, tau, begin, rows=40):
+    """How many rows are skipped in all by who skips from a progress on whatever is allowed."""
+    skips, first = 0, None
+    for row in range(rows):
+        now = task(row, skips, first, rows)
+        if (first is not None or row >= begin * rows) and window.allows(now, tau):
+            first = row / rows if first is None else first
+            skips += 1
+    return skips
+
+
+@given(tau=st.floats(0.5, 1.0), other=st.floats(0, 1))
+def test_no_other_beginning_lets_more_rows_be_skipped(tau, other):
+    begin = WINDOW.begin(tau)
+    assert skipped(WINDOW, tau, begin) >= skipped(WINDOW, tau, other) - 1  # shares are looked at in hundredths
+
+
+def test_skipping_too_early_uses_up_what_is_allowed():
+    assert skipped(WINDOW, 0.85, WINDOW.begin(0.85)) > 2 * skipped(WINDOW, 0.85, 0.25)
+
+
+def test_where_nothing_is_allowed_skipping_never_begins():
+    never = SkipWindow((0.0, 0.5), (0.1, 1.0), ((0.5, 0.5), (0.5, 0.5)))
+    assert never.begin(1.0) == 1.0
+    assert skipped(never, 1.0, never.begin(1.0)) == 0
