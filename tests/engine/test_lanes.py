@@ -214,7 +214,7 @@ def test_an_unknown_lane_is_refused():
         EngineSettings(lane="fast")
 
 
-def test_auto_is_interleaved_on_a_cpu():
+def test_interleaved_is_the_default():
     assert not lane_of(torch.device("cpu"), EngineSettings()).concurrent
 
 

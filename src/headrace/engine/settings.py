@@ -10,7 +10,7 @@ import torch
 from headrace.errors import HeadraceError
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
-LaneName = Literal["auto", "interleaved", "threads", "streams"]
+LaneName = Literal["interleaved", "threads", "streams"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EngineSettings:
             more, measured; the process's memory then stays at its peak). It concerns the whole process.
         lane: where decoder chunks run. "interleaved": in the engine's thread, before the round's rows; "threads": in a
             thread of their own beside the rows (CPUs); "streams": in a second stream beside the rows (CUDA). Chunks of
-            the last two run on over the rounds that follow. "auto": streams on CUDA, else interleaved.
+            the last two run on over the rounds that follow. Which is best is measured by `headrace calibrate latency`.
         encode_ahead: encode the prompts of waiting requests in a thread of its own, so that admission does not wait;
             as many ahead as there are slots.
         side_threads: on a CPU, torch threads of each of those threads; None for half of what torch has, at least 1.
@@ -49,7 +49,7 @@ class EngineSettings:
     buckets: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 24, 32)
     channels_last: bool = True
     keep_freed_memory: bool = True
-    lane: LaneName = "auto"
+    lane: LaneName = "interleaved"
     encode_ahead: bool = False
     side_threads: int | None = None
     synchronize_timings: bool = False

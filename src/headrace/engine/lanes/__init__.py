@@ -17,8 +17,6 @@ __all__ = ["Lane", "lane_of"]
 def lane_of(device: torch.device, settings: EngineSettings) -> Lane:
     """The lane that the settings name. Raises `HeadraceError` for one that this device does not have."""
     name = settings.lane
-    if name == "auto":
-        name = "streams" if device.type == "cuda" else "interleaved"
     if name == "streams":
         _require(device, "cuda", name)
         return StreamsLane(device)
@@ -32,5 +30,5 @@ def _require(device: torch.device, kind: str, lane: str) -> None:
     if device.type != kind:
         raise HeadraceError(
             f"lane is {lane!r} and the model is on {device.type}, where there is none of the kind",
-            f"It is for {kind}; use 'auto' or 'interleaved'",
+            f"It is for {kind}; use 'interleaved'",
         )
