@@ -28,6 +28,7 @@ class Encoder:
 
     def ahead(self, jobs: Sequence[Job]) -> None:
         """May begin to encode jobs that wait."""
+        return
 
     def ready(self, job: Job) -> bool:
         """Whether `encode` returns at once, as far as can be known."""
@@ -35,6 +36,7 @@ class Encoder:
 
     def drop(self, number: int) -> None:
         """Forgets a job that will not be admitted."""
+        return
 
     def encode(self, jobs: Sequence[Job]) -> list[Encoded]:
         """Conditioning of each job, or the error that encoding it alone raises."""
@@ -57,6 +59,7 @@ class Encoder:
 
     def close(self) -> None:
         """Ends its thread, where it has one."""
+        return
 
 
 class AheadEncoder(Encoder):

@@ -49,3 +49,4 @@ class InterleavedLane:
 
     def close(self) -> None:
         """Nothing is kept."""
+        return

@@ -67,6 +67,7 @@ class AutoencodedPipeline(Pipeline):
 
     def ready_decoder(self) -> None:
         """Does once what the decoder needs before it is called."""
+        return
 
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         """What the encoder's output was multiplied by for training, undone."""

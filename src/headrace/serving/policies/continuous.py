@@ -21,3 +21,4 @@ class Continuous:
 
     def prepare(self, state: State) -> None:
         """Nothing is worked ahead."""
+        return

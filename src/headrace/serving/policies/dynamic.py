@@ -40,3 +40,4 @@ class Dynamic:
 
     def prepare(self, state: State) -> None:
         """Nothing is worked ahead."""
+        return

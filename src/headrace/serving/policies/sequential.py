@@ -25,3 +25,4 @@ class Sequential:
 
     def prepare(self, state: State) -> None:
         """Nothing is worked ahead."""
+        return
