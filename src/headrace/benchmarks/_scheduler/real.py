@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -26,15 +26,16 @@ from headrace.serving.report import Records, summarise
 from headrace.serving.state import Policy
 from headrace.serving.trace import Trace
 
-EFFORT = Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=32, starts=10)
+EFFORT = Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=16, starts=8)
 QUICK_EFFORT = Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2)
-REQUESTS, QUICK_REQUESTS = 160, 8
+REQUESTS, QUICK_REQUESTS = 96, 8
+ABLATED = ("high", BURST)  # the loads under which parts are left out as well
 PEAK_REQUESTS = 4  # for each slot, all at once
 _HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
 
 def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
-    """Every policy and ablation on the engine, the same requests for each; a quick run has fewer of all.
+    """Every policy on the engine, and the ablations under some loads; a quick run has less of all.
 
     Loads are multiples of what `continuous` serves here when requests never lack. `show(name, share)` moves a bar.
     """
@@ -42,7 +43,7 @@ def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
     effort = QUICK_EFFORT if options.quick else EFFORT
     mix = own_mix(pipeline, effort)
     house = own_house(pipeline, mix, effort, floor, show)
-    contenders = (*BASELINES, SYNERGETIC) if options.quick else CONTENDERS
+    contenders = (*BASELINES, SYNERGETIC)
     loads = {"high": LOADS["high"]} if options.quick else LOADS
     requests = QUICK_REQUESTS if options.quick else REQUESTS
     _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
@@ -55,7 +56,7 @@ def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
     workloads = {name: _drawn("poisson", requests, share, capacity, mix) for name, share in loads.items()}
     if not options.quick:
         workloads[BURST] = _drawn("burst", requests, BURST_LOAD, capacity, mix)
-    return Study(peaks, _runs(pipeline, house, contenders, workloads, show))
+    return Study(peaks, _runs(pipeline, house, workloads, () if options.quick else ABLATED, show))
 
 
 def _drawn(kind: str, requests: int, share: float, capacity: float, mix: Mix) -> Workload:
@@ -63,11 +64,12 @@ def _drawn(kind: str, requests: int, share: float, capacity: float, mix: Mix) ->
 
 
 def _runs(
-    pipeline: Pipeline, house: House, contenders: Sequence[str], workloads: dict[str, Workload], show: Show
+    pipeline: Pipeline, house: House, workloads: Mapping[str, Workload], ablated: Collection[str], show: Show
 ) -> dict[str, Sequence[Run]]:
-    found: dict[str, list[Run]] = {load: [] for load in workloads}
+    """By load; parts are left out under those that are `ablated`."""
+    found: dict[str, list[Run]] = {name: [] for name in workloads}
     for place, (name, workload) in enumerate(workloads.items()):
-        for contender in contenders:
+        for contender in CONTENDERS if name in ablated else (*BASELINES, SYNERGETIC):
             records = _serve(pipeline, house, contender, workload.trace)
             found[name].append(Run(contender, workload, summarise(records, house.window), None, records))
             show(contender, (place + 1) / len(workloads))
@@ -84,7 +86,7 @@ def _serve(pipeline: Pipeline, house: House, contender: str, trace: Trace) -> Re
         engine.close()
 
 
-def serve(engine: Engine, policy: Policy, trace: Trace, sleep: Callable[[float], None] = time.sleep) -> Records:
+def serve(engine: Engine, policy: Policy, trace: Trace) -> Records:
     """Submits every request of a trace at its time and waits for all. Raises what a request failed with.
 
     A request counts as arrived when the trace says, so that a slow hand does not hide the time that it takes.
@@ -96,7 +98,7 @@ def serve(engine: Engine, policy: Policy, trace: Trace, sleep: Callable[[float],
         for moment, request in zip(trace.time.tolist(), asked, strict=True):
             wait = began + moment - time.monotonic()
             if wait > 0:
-                sleep(wait)
+                time.sleep(wait)
             futures.append(loop.submit(request))
         served = [future.result() for future in futures]
     for one in served:
