@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_extractors import build_classifier
 
 from headrace.errors import CorruptModelError, HeadraceError
 from headrace.evaluation.extractors.classifier import ClassifierFeatures, embedded_classifiers
 from headrace.evaluation.extractors.classifier_network import Classifier, ClassifierConfig
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
+from tiny_extractors import build_classifier
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from PIL import Image
-from tiny_extractors import build_clip, build_dino
 from typer.testing import CliRunner
 
 from headrace.cli.app import app
@@ -13,6 +12,7 @@ from headrace.cli.pictures import read_settings
 from headrace.errors import DataError, HeadraceError, ModelNotFoundError, OutputError, RequestError
 from headrace.models.pipelines.pixel import PixelPipeline
 from picture_folders import write_folder, write_parquet
+from tiny_extractors import build_clip, build_dino
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_extractors import build_clip, build_dino
 
 from headrace.errors import DataError, HeadraceError
 from headrace.evaluation.cache import features_once
@@ -14,6 +13,7 @@ from headrace.evaluation.extractors.transformers_folder import Clip, Dino
 from headrace.evaluation.paired import EQUAL_PSNR, pair_up, paired_figures
 from headrace.pictures.source import open_source
 from picture_folders import disc, write_folder, write_parquet
+from tiny_extractors import build_clip, build_dino
 
 
 def test_pixels_and_features_of_pairs(tmp_path):

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 from PIL import Image
-from tiny_extractors import build_clip, build_dino
 from transformers import BitImageProcessorPil, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, Dinov2Model
 
 from headrace.errors import CorruptModelError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError
 from headrace.evaluation.extractors.transformers_folder import Clip, Dino
+from tiny_extractors import build_clip, build_dino
 
 
 @pytest.fixture(scope="module")

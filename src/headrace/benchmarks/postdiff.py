@@ -3,7 +3,7 @@
 Contestants take turns, so that a slow spell of the machine falls on all of them:
 
 1. One guided request of 20 DPM++ 2M steps on SD 1.5's U-Net and PixArt-alpha's transformer (random weights; 256 px on a
-   CPU, 512 px on a GPU; a quick run: SD 1.5 alone, 128 px, 6 steps), denoising alone: mixed resolution (s = 0.5,
+   CPU, 512 px on a GPU; a quick run: SD 1.5 alone, 128 px, 5 steps), denoising alone: mixed resolution (s = 0.5,
    beta = 0.5), the deep branch every second row (k = 2), cross-attention reused and guidance dropped after m = 0.75,
    each alone and together. Paper: SD 1.5 2.93 s to 1.14 s (A5000), PixArt-alpha 1.752 s to 1.382 s (H100).
 2. On a trained model, in one run: each mechanism, all together, a grid of them at 20, 14 and 10 steps, the deep branch
@@ -113,7 +113,7 @@ def _speeds(options: BenchOptions) -> Iterator[Speed]:
     on_gpu = options.device.startswith("cuda")
     if not on_gpu:
         keep_freed_memory()  # as an engine does
-    pixels, steps = (128, 6) if options.quick else (512 if on_gpu else 256, STEPS)
+    pixels, steps = (128, 5) if options.quick else (512 if on_gpu else 256, STEPS)
     stable_diffusion = BareStableDiffusion(options.device)
     stable_diffusion.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     yield measure_speed(stable_diffusion, pixels, steps, PAPER_SD15)
