@@ -5,27 +5,6 @@ from __future__ import annotations
 from headrace.serving.state import Round, State
 
 
-class OneByOne:
-    """One request at a time, denoised and then decoded whole."""
-
-    name = "one by one"
-
-    def next(self, state: State) -> Round:
-        if state.in_flight:
-            return Round()
-        if state.decoding:
-            return Round(decode=(state.decoding[0].number,))
-        if state.denoising:
-            return Round(rows=(state.denoising[0].number,))
-        if state.waiting:
-            first = state.waiting[0].number
-            return Round(admit=(first,), rows=(first,))
-        return Round()
-
-    def prepare(self, state: State) -> None:
-        pass
-
-
 class Greedy:
     """Everything that can run, decodings in `chunks`; rows past half of their progress are skipped where asked."""
 

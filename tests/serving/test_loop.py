@@ -4,7 +4,7 @@ from concurrent.futures import CancelledError, wait
 
 import numpy as np
 import pytest
-from fake_policies import Greedy, OneByOne
+from fake_policies import Greedy
 
 from engine.fake_pipeline import FakePipeline
 from headrace.engine import Engine, EngineSettings
@@ -12,6 +12,7 @@ from headrace.errors import CapacityError, HeadraceError, NumericalError, Reques
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.serving.loop import Loop
+from headrace.serving.policies.sequential import Sequential
 from headrace.serving.state import Round
 from headrace.techniques.guidance.schedule import skip
 
@@ -53,7 +54,7 @@ def same(result, reference):
 
 
 @pytest.mark.parametrize("lane", ["interleaved", "threads"])
-@pytest.mark.parametrize("policy", [OneByOne(), Greedy(), Greedy(chunks=3)])
+@pytest.mark.parametrize("policy", [Sequential(), Greedy(), Greedy(chunks=3)])
 def test_requests_of_many_threads_come_out_as_from_generate(lane, policy):
     requests = asked(6)
     expected = engine().generate(requests)
@@ -76,7 +77,7 @@ def test_requests_of_many_threads_come_out_as_from_generate(lane, policy):
 
 def test_moments_priority_and_deadline_are_on_record():
     clock = Clock()
-    loop = Loop(engine(), OneByOne(), clock)
+    loop = Loop(engine(), Sequential(), clock)
     first = loop.submit(asked(1)[0], priority=2, deadline=50.0)
     second = loop.submit(asked(1)[0])
     clock.now = 5.0
@@ -135,7 +136,7 @@ def test_the_next_round_is_planned_while_this_one_runs():
     pipeline = FakePipeline()
     planning, checked = threading.Event(), []
 
-    class Ahead(OneByOne):
+    class Ahead(Sequential):
         def prepare(self, state):
             planning.set()
 
@@ -207,7 +208,7 @@ def test_a_row_that_later_rows_reuse_is_not_skipped():
     ],
 )
 def test_a_bad_request_raises_when_submitted(request_, error):
-    loop = Loop(engine(slots=1), OneByOne())
+    loop = Loop(engine(slots=1), Sequential())
     with pytest.raises(error):
         loop.submit(request_)
     with pytest.raises(ServingError, match="deadline is nan"):
@@ -225,7 +226,7 @@ def test_a_request_that_fails_fails_alone():
     assert futures[1].result(0).finished >= futures[1].result(0).arrived
 
 
-class Broken(OneByOne):
+class Broken(Sequential):
     name = "broken"
 
     def __init__(self, answer):
@@ -261,7 +262,7 @@ def test_a_failing_policy_fails_the_futures(answer, message):
 
 
 def test_a_failing_round_and_a_failing_plan_ahead_fail_the_futures():
-    class BadAhead(OneByOne):
+    class BadAhead(Sequential):
         def prepare(self, state):
             raise ArithmeticError("no plan")
 
@@ -269,7 +270,7 @@ def test_a_failing_round_and_a_failing_plan_ahead_fail_the_futures():
     broken.before_encoding = lambda requests: (_ for _ in ()).throw(SystemError("gone"))
     own = Engine(broken)
     own.step = lambda order: (_ for _ in ()).throw(SystemError("gone"))
-    for loop, message in ((Loop(own, OneByOne()), "gone"), (Loop(engine(), BadAhead()), "no plan")):
+    for loop, message in ((Loop(own, Sequential()), "gone"), (Loop(engine(), BadAhead()), "no plan")):
         with loop:
             future = loop.submit(asked(1)[0])
             with pytest.raises(ServingError, match=message):
@@ -279,7 +280,7 @@ def test_a_failing_round_and_a_failing_plan_ahead_fail_the_futures():
 def test_a_policy_may_wait_for_more():
     clock, looked = Clock(), []
 
-    class Window(OneByOne):
+    class Window(Sequential):
         def next(self, state):
             looked.append(state.now)
             if state.now < 3.5:
@@ -297,7 +298,7 @@ def test_a_policy_may_wait_for_more():
 
 
 def test_an_arrival_ends_the_waiting():
-    class Patient(OneByOne):
+    class Patient(Sequential):
         def next(self, state):
             alone = len(state.waiting) == 1 and not (state.denoising or state.decoding)
             return Round(wait_until=state.now + 1e6) if alone else super().next(state)
@@ -331,7 +332,7 @@ def test_stopping_without_draining_fails_what_is_left():
 
     pipeline.before_chunk = hold
     own = Engine(pipeline)
-    loop = Loop(own, OneByOne())
+    loop = Loop(own, Sequential())
     loop.start()
     futures = [loop.submit(request) for request in asked(3)]
     assert begun.wait(PATIENCE_S)
@@ -401,12 +402,12 @@ def test_an_engine_in_use_is_refused():
     own = engine()
     own.submit(asked(1)[0])
     with pytest.raises(ServingError, match="idle"):
-        Loop(own, OneByOne())
+        Loop(own, Sequential())
 
 
 def test_the_engine_is_the_loop_s_alone_until_it_stops():
     own = engine()
-    with Loop(own, OneByOne()), pytest.raises(HeadraceError, match="on_result"):
+    with Loop(own, Sequential()), pytest.raises(HeadraceError, match="on_result"):
         own.generate(asked(1))
     assert own.generate(asked(1))[0].error is None
 
@@ -415,7 +416,7 @@ def test_a_plan_of_the_caller_s_is_gone_by():
     own = engine()
     request = asked(1)[0]
     plan: Plan = own.plan(request).with_columns(guidance=1.0)
-    loop = Loop(own, OneByOne())
+    loop = Loop(own, Sequential())
     future = loop.submit(request, plan=plan)
     turns(loop)
     assert own.pipeline.calls == [1, 1, 1]

@@ -6,21 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+from table_one import TABLE_I
 
 from headrace.serving.arrivals import Mix
 from headrace.serving.load_study import House, Workload, run
 from headrace.serving.paper import Contention, paper_table, paper_window, shipped_table
 
 LARGE, MEDIUM, SMALL = (1024, 1024), (768, 768), (512, 512)
-# Table I: stages of six tasks -> milliseconds until the rows are done, and of decodings on average.
-TABLE_I = {
-    (6,): (237.9, 204.2),
-    (1, 5): (250.2, 188.6),
-    (3, 3): (249.0, 173.3),
-    (1, 1, 4): (252.7, 161.6),
-    (1, 2, 3): (256.2, 145.3),
-    (1, 1, 1, 1, 1, 1): (277.8, 124.8),
-}
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_policies import Greedy, OneByOne
+from fake_policies import Greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import SQUARE, contended, entry, grid, table
 
 from headrace.errors import OrderError, ServingError
 from headrace.serving.arrivals import Mix, burst, poisson
+from headrace.serving.policies.sequential import Sequential
 from headrace.serving.report import queue_over_time, summarise
 from headrace.serving.round_times import RoundTimes
 from headrace.serving.simulator import simulate
@@ -65,7 +66,7 @@ def alone(trace):
     count=st.integers(1, 60),
     rate=st.floats(0.5, 50),
     seed=st.integers(0, 5),
-    policy=st.sampled_from([OneByOne, Greedy, lambda: Greedy(4), lambda: Greedy(3, skip=True)]),
+    policy=st.sampled_from([Sequential, Greedy, lambda: Greedy(4), lambda: Greedy(3, skip=True)]),
     slots=st.integers(1, 6),
     replicas=st.integers(1, 3),
 )
@@ -110,7 +111,7 @@ def test_one_by_one_is_the_queue_of_pollaczek_and_khinchine(load):
     """M/D/1: equal requests, Poisson arrivals, one server: waiting is load / (2 (1 - load)) of a service."""
     service = 4 * TABLE.round_s({SQUARE: (1, 0)}, {})[0] + TABLE.round_s({}, {SQUARE: 1})[1]
     trace = poisson(8000, load / service, Mix(sizes=(SQUARE,), steps=(4, 4)), seed=1)
-    report = summarise(simulate(trace, TABLE, OneByOne).records)
+    report = summarise(simulate(trace, TABLE, Sequential).records)
     assert report.mean_waiting_s == pytest.approx(service * load / (2 * (1 - load)), rel=0.1)
     assert report.mean_latency_s - report.mean_waiting_s == pytest.approx(service)
 
@@ -124,7 +125,7 @@ def test_replicas_share_the_work():
 
 def test_a_request_goes_to_the_replica_with_the_least_work_left():
     long_first = dataclasses.replace(trace_of([0.0, 0.01, 0.02]), steps=np.array([100, 2, 2]))
-    records = simulate(long_first, TABLE, OneByOne, replicas=2).records
+    records = simulate(long_first, TABLE, Sequential, replicas=2).records
     assert records.started[1] == 0.01
     assert records.started[2] == pytest.approx(records.finished[1])
 

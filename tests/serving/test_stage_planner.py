@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_one import TABLE_I
 
 from headrace.errors import ServingError
 from headrace.serving.schedule import Schedule, Stage, StagePlanner, within_threshold
@@ -149,16 +150,6 @@ def test_where_nothing_is_gained_nothing_is_split():
     assert serial.plan(8, 0).stages == (Stage(8, 0),)
     overhead = StagePlanner((0.05 + 0.01 * u) * (u > 0), 0.1 * v)
     assert overhead.plan(8, 2, eta=10.0, weight=100.0).stages == (Stage(8, 2),)
-
-
-TABLE_I = {  # schedule: UNet ms, VAE ms
-    (6,): (237.9, 204.2),
-    (1, 5): (250.2, 188.6),
-    (3, 3): (249.0, 173.3),
-    (1, 1, 4): (252.7, 161.6),
-    (1, 2, 3): (256.2, 145.3),
-    (1, 1, 1, 1, 1, 1): (277.8, 124.8),
-}
 
 
 @pytest.mark.parametrize(("eta", "chosen"), [(0.0, (6,)), (0.05, (3, 3)), (0.1, (1, 2, 3)), (0.2, (1, 1, 1, 1, 1, 1))])

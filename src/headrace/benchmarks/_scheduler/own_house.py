@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.benchmarks._mixed_load import PROMPTS
@@ -70,13 +71,7 @@ def _table(pipeline: Pipeline, mix: Mix, effort: Effort, show: Show) -> LatencyT
         tuple(mix.sizes), (0, *doubling(effort.slots)), (0, 1, 4), chunks, pipeline.guided, effort.repeats, held_out=2
     )
     lanes = lanes_of(pipeline)
-    most, done = probes(design, lanes), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        show("latencies", min(1.0, done / most))
-
+    advance = _counted(show, "latencies", probes(design, lanes))
     return profile(pipeline, _request(effort), design, machine_name(pipeline.device), lanes, advance)
 
 
@@ -93,18 +88,20 @@ def _window(pipeline: Pipeline, effort: Effort, show: Show) -> SkipWindow:
     ]
     plan = Engine(pipeline).plan(asked)
     grid = Grid.of(len(plan), effort.starts)
-    most, done = grid.network_rows * len(requests), 0
+    advance = _counted(show, "skip window", grid.network_rows * len(requests))
+    found = measure_similarity(
+        pipeline, plan, requests, lambda pixels: features(extractor, pixels), grid, True, _BATCH, advance
+    )
+    return SkipWindow(grid.starts, grid.shares, found.mean.tolist())
+
+
+def _counted(show: Show, name: str, most: int) -> Callable[[int], None]:
+    """Shows how much of `most` is done, where it is told how much more is."""
+    done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        show("skip window", min(1.0, done / most))
+        show(name, min(1.0, done / most))
 
-    found = measure_similarity(
-        pipeline, plan, requests, lambda pixels: features(extractor, pixels), grid, True, _BATCH, advance
-    )
-    return SkipWindow(
-        [first / grid.rows for first in grid.firsts],
-        [count / grid.rows for count in grid.counts],
-        [[float(min(1.0, max(0.0, value))) for value in line] for line in found.mean],
-    )
+    return advance

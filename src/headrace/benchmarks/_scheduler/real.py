@@ -14,13 +14,13 @@ from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import Show
 from headrace.benchmarks._scheduler.comparison import PAPERS_BASELINE, Study
 from headrace.benchmarks._scheduler.own_house import SOLVER, Effort, own_house, own_mix
-from headrace.benchmarks._scheduler.simulated import BURST, BURST_LOAD, LOADS
+from headrace.benchmarks._scheduler.simulated import BURST, draw_workloads
 from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
-from headrace.serving.arrivals import Mix, poisson
+from headrace.serving.arrivals import poisson
 from headrace.serving.load_study import BASELINES, CONTENDERS, SYNERGETIC, House, Run, Workload
 from headrace.serving.loop import Loop, Served
 from headrace.serving.report import Records, summarise
@@ -46,7 +46,6 @@ def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
     mix = own_mix(pipeline, effort)
     house = own_house(pipeline, mix, effort, floor, show)
     contenders = (*BASELINES, SYNERGETIC)
-    loads = {"high": LOADS["high"]} if options.quick else LOADS
     requests = QUICK_REQUESTS if options.quick else REQUESTS
     _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
     crowd = poisson(effort.slots * (1 if options.quick else PEAK_REQUESTS), math.inf, mix)
@@ -54,15 +53,10 @@ def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
     for place, name in enumerate(contenders):
         peaks[name] = summarise(_serve(pipeline, house, name, crowd)).throughput
         show("peaks", (place + 1) / len(contenders))
-    capacity = peaks[PAPERS_BASELINE]
-    workloads = {name: _drawn("poisson", requests, share, capacity, mix) for name, share in loads.items()}
-    if not options.quick:
-        workloads[BURST] = _drawn("burst", requests, BURST_LOAD, capacity, mix)
+    workloads = draw_workloads(requests, peaks[PAPERS_BASELINE], mix)
+    if options.quick:
+        workloads = {"high": workloads["high"]}
     return Study(peaks, _runs(pipeline, house, workloads, () if options.quick else ABLATED, show))
-
-
-def _drawn(kind: str, requests: int, share: float, capacity: float, mix: Mix) -> Workload:
-    return Workload.drawn(kind, requests, share * capacity, mix, load=share)
 
 
 def _runs(

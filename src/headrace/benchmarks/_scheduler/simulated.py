@@ -25,7 +25,7 @@ def simulate_loads(house: House, mix: Mix, requests: int, advance: Advance, seed
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         asked = {name: pool.submit(house.peak, name, mix, seed) for name in CONTENDERS}
         peaks = {name: peak.result() for name, peak in asked.items()}
-        workloads = _workloads(requests, peaks[PAPERS_BASELINE], mix, seed)
+        workloads = draw_workloads(requests, peaks[PAPERS_BASELINE], mix, seed)
         running = {
             pool.submit(run, house, contender, workload): (load, contender)
             for load, workload in workloads.items()
@@ -38,7 +38,8 @@ def simulate_loads(house: House, mix: Mix, requests: int, advance: Advance, seed
     return Study(peaks, {load: [found[load, contender] for contender in CONTENDERS] for load in workloads})
 
 
-def _workloads(requests: int, capacity: float, mix: Mix, seed: int) -> dict[str, Workload]:
+def draw_workloads(requests: int, capacity: float, mix: Mix, seed: int = 0) -> dict[str, Workload]:
+    """Poisson arrivals at each load and a burst, by name; `capacity` in requests a second."""
     drawn = {
         name: Workload.drawn("poisson", requests, load * capacity, mix, seed, load) for name, load in LOADS.items()
     }

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 
 from headrace.engine.decoding import ChunkCall
-from headrace.engine.lanes.lane import Running
+from headrace.engine.lanes.lane import Queued, Running
 from headrace.engine.moment import Moment
-
-
-@dataclass(frozen=True)
-class _Run:
-    call: ChunkCall
-    ended: Moment
-
-    @property
-    def done(self) -> bool:
-        return self.ended.passed
-
-    def wait(self) -> Moment:
-        self.ended.wait()
-        return self.ended
 
 
 class InterleavedLane:
@@ -40,7 +25,7 @@ class InterleavedLane:
         started: list[Running] = []
         for call in calls:
             call.run()
-            started.append(_Run(call, Moment(self._device)))
+            started.append(Queued(call, Moment(self._device)))
         return started
 
     def beside_rows(self) -> AbstractContextManager[None]:

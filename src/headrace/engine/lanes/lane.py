@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.engine.decoding import ChunkCall
@@ -26,6 +27,24 @@ class Running(Protocol):
     def wait(self) -> Moment:
         """Waits until it ended and returns when that was."""
         ...
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A chunk call that the host has made: it ends when the device comes by `ended`."""
+
+    call: ChunkCall
+    ended: Moment
+
+    @property
+    def done(self) -> bool:
+        """As `Running.done`."""
+        return self.ended.passed
+
+    def wait(self) -> Moment:
+        """As `Running.wait`."""
+        self.ended.wait()
+        return self.ended
 
 
 class Lane(Protocol):

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 
 from headrace.engine.decoding import ChunkCall
-from headrace.engine.lanes.lane import Running
+from headrace.engine.lanes.lane import Queued, Running
 from headrace.engine.moment import Moment
-
-
-@dataclass(frozen=True)
-class _Run:
-    call: ChunkCall
-    ended: Moment
-
-    @property
-    def done(self) -> bool:
-        return self.ended.passed
-
-    def wait(self) -> Moment:
-        self.ended.wait()
-        return self.ended
 
 
 class StreamsLane:
@@ -52,7 +37,7 @@ class StreamsLane:
             for call in calls:
                 self._mark(call)
                 call.run()
-                started.append(_Run(call, Moment(self._device)))
+                started.append(Queued(call, Moment(self._device)))
         return started
 
     def _mark(self, call: ChunkCall) -> None:

@@ -61,8 +61,8 @@ class GuidanceArtefact(SolverArtefact):
         made = cls(
             **identity,
             pictures=found.pictures,
-            starts=tuple(first / grid.rows for first in grid.firsts),
-            shares=tuple(count / grid.rows for count in grid.counts),
+            starts=grid.starts,
+            shares=grid.shares,
             similarity=tuple(map(tuple, found.mean.tolist())),
             deviation=tuple(map(tuple, found.deviation.tolist())),
         )

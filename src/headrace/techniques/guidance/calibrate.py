@@ -53,6 +53,16 @@ class Grid:
         counts = np.unique(np.geomspace(1, rows, _COUNTS).round().astype(int))
         return cls(rows, tuple(firsts.tolist()), tuple(counts.tolist()))
 
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Progress (row / rows) of each first row."""
+        return tuple(first / self.rows for first in self.firsts)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each count as a share of all rows."""
+        return tuple(count / self.rows for count in self.counts)
+
     def skipped(self, first: int, count: int) -> NDArray[np.bool_]:
         """[rows] flags: these rows go unguided."""
         numbers = np.arange(self.rows)
