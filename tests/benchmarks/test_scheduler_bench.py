@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from headrace.benchmarks import scheduler
-from headrace.benchmarks._scheduler import real
 from headrace.benchmarks._scheduler.comparison import Study, margin
 from headrace.benchmarks._scheduler.planning import measure_planning
-from headrace.benchmarks._scheduler.real import serve
+from headrace.benchmarks._scheduler.real import QUICK_REAL, serve
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import ArtefactError
@@ -39,13 +38,13 @@ def runs(table):
 
 
 def scaled(one: Run, policy: str, throughput: float, latency: float) -> Run:
-    report = dataclasses.replace(
+    report = replace(
         one.report,
         throughput=one.report.throughput * throughput,
         mean_latency_s=one.report.mean_latency_s * latency,
         p99_latency_s=one.report.p99_latency_s * latency,
     )
-    return dataclasses.replace(one, policy=policy, report=report)
+    return replace(one, policy=policy, report=report)
 
 
 def test_a_margin_is_over_the_best_in_each_figure(runs):
@@ -90,19 +89,18 @@ def test_the_engine_serves_arrivals_when_they_come(table, tiny_model, policy):
     records = serve(Engine(pipeline, EngineSettings(slots=2)), house.policy(policy)(), trace)
     assert np.array_equal(records.arrived, trace.time)
     assert records.rows.tolist() == trace.steps.tolist()
+    assert (records.started >= trace.time).all()
     assert ((records.skips > 0) == np.isfinite(records.first_skip)).all()
     assert (2 * records.skips <= records.rows).all()
     assert summarise(records, house.window).throughput == pytest.approx(5 / records.span)
 
 
-def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(scheduler, "QUICK_REQUESTS", 12)
-    monkeypatch.setattr(scheduler, "SLOTS", 2)
-    monkeypatch.setattr(real, "QUICK_REQUESTS", 3)
+def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, capsys):
+    scale = scheduler.Scale(12, 2, replace(QUICK_REAL, requests=3))
     table.save(tmp_path / "latency.json")
     model = str(tiny_model("sd1"))
     options = BenchOptions(quick=True, model=model, data=tmp_path / "latency.json", out=tmp_path / "out")
-    figures = load_benchmark("scheduler")(options, Console())
+    figures = scheduler.run(options, Console(), scale)
     assert "dp_ms" in figures
     for part in ("simulated", "real"):
         assert {"throughput_ratio", "mean_latency_cut", "p99_cut"} <= figures[part].keys()

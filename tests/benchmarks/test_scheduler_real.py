@@ -1,17 +1,12 @@
-"""The real part of the scheduler's benchmark: open-loop arrivals, and what becomes of them."""
+"""What the real part of the scheduler's benchmark plans with."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from headrace.benchmarks._scheduler.own_house import Effort, own_house, own_mix
-from headrace.benchmarks._scheduler.real import serve
-from headrace.engine import Engine, EngineSettings
 from headrace.models.pipelines.loading import load
-from headrace.serving.arrivals import Mix, poisson
-from headrace.serving.policies.continuous import Continuous
-from headrace.serving.report import summarise
+from headrace.serving.arrivals import Mix
 
 EFFORT = Effort(slots=2, sizes=1, steps=(2, 3), repeats=1, pictures=2, starts=2)
 
@@ -19,19 +14,6 @@ EFFORT = Effort(slots=2, sizes=1, steps=(2, 3), repeats=1, pictures=2, starts=2)
 @pytest.fixture(scope="module")
 def pipeline(tiny_model):
     return load(tiny_model("sd1"))
-
-
-def test_every_request_is_served_and_counted_from_when_the_trace_says(pipeline):
-    mix = own_mix(pipeline, EFFORT)
-    trace = poisson(5, 200.0, mix)
-    engine = Engine(pipeline, EngineSettings(slots=EFFORT.slots))
-    records = serve(engine, Continuous(), trace)
-    engine.close()
-    assert np.array_equal(records.arrived, trace.time)
-    assert np.array_equal(records.rows, trace.steps)
-    assert (records.started >= trace.time).all()
-    assert summarise(records).requests == len(trace)
-    assert not records.skips.any()
 
 
 def test_what_the_policies_plan_with_is_measured_on_this_machine(pipeline):

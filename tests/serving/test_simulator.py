@@ -15,7 +15,7 @@ from headrace.errors import OrderError, ServingError
 from headrace.serving.arrivals import Mix, burst, poisson
 from headrace.serving.policies.sequential import Sequential
 from headrace.serving.report import queue_over_time, summarise
-from headrace.serving.round_times import RoundTimes
+from headrace.serving.round_durations import RoundDurations
 from headrace.serving.simulator import simulate
 from headrace.serving.state import Round
 from headrace.serving.timeline import Timeline
@@ -53,7 +53,7 @@ class Script:
 
 def alone(trace):
     """The least seconds each request can take: no row but its own, no guidance, a whole decoding alone."""
-    times = RoundTimes(TABLE)
+    times = RoundDurations(TABLE)
     row = {size: TABLE.round_s({size: (1, 1)}, {})[0] for size in (SQUARE, WIDE)}
     sizes = list(zip(trace.height.tolist(), trace.width.tolist(), strict=True))
     return np.array(

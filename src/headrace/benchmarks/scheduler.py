@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from headrace.benchmarks._progress import bars
 from headrace.benchmarks._scheduler.comparison import Study
 from headrace.benchmarks._scheduler.display import ablations_table, margins_table, plot, runs_table
 from headrace.benchmarks._scheduler.planning import measure_planning
-from headrace.benchmarks._scheduler.real import serve_loads
+from headrace.benchmarks._scheduler.real import QUICK_REAL, REAL, RealScale, serve_loads
 from headrace.benchmarks._scheduler.simulated import simulate_loads
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
@@ -36,34 +37,46 @@ from headrace.serving.latency_table import LatencyTable
 from headrace.serving.load_study import House
 from headrace.serving.paper import paper_window, shipped_table
 
-REQUESTS, QUICK_REQUESTS = 2000, 200  # the paper: 5,000; queues of baselines that cannot keep up grow with it
-SLOTS = 16
 FLOOR = 0.87  # table II: DINO similarity of 0.872 in a burst
 
 
-def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
+@dataclass(frozen=True)
+class Scale:
+    """How much is run: simulated requests a load, simulated slots, and how the engine is loaded."""
+
+    requests: int
+    slots: int
+    real: RealScale
+
+
+FULL = Scale(2000, 16, REAL)  # the paper: 5,000; queues of baselines that cannot keep up grow with it
+QUICK = Scale(200, 16, QUICK_REAL)
+
+
+def run(options: BenchOptions, console: Console, scale: Scale | None = None) -> Mapping[str, object]:
     """Runs the three parts. Raises `ArtefactError` for `--data` that is no latency table, and `ModelError`."""
+    scale = scale or (QUICK if options.quick else FULL)
     table = shipped_table() if options.data is None else LatencyTable.load(options.data)
     planning = measure_planning(table)
     console.print(
         f"planning 16 rows, 8 decodings, 8 skips: {planning.median:.2f} ms (median), {planning.longest:.2f} (longest), "
         f"{planning.again:.2f} (the same again)"
     )
-    house = House(table, paper_window(), SLOTS, floor=FLOOR)
+    house = House(table, paper_window(), scale.slots, floor=FLOOR)
     mix = Mix(tuple(entry.size for entry in table.sizes))
     with bars() as show:
-        simulated = simulate_loads(house, mix, QUICK_REQUESTS if options.quick else REQUESTS, show)
+        simulated = simulate_loads(house, mix, scale.requests, show)
     studies = {"simulated": simulated}
     _print(simulated, f"simulated on {table.model} ({table.machine})", console)
     with bars() as show:
-        studies["real"] = serve_loads(options, FLOOR, show)
+        studies["real"] = serve_loads(options, FLOOR, scale.real, show)
     _print(studies["real"], f"{options.model} on this machine ({describe_device(options.device)})", console)
     figures: dict[str, object] = {
         "dp_ms": round(planning.median, 4),
         "dp_ms_longest": round(planning.longest, 4),
         "dp_ms_again": round(planning.again, 4),
         **{name: study.figures() for name, study in studies.items()},
-        "latency_table": table.model, "slots": SLOTS, "floor": FLOOR, "model": options.model,
+        "latency_table": table.model, "slots": scale.slots, "floor": FLOOR, "model": options.model,
         "device": describe_device(options.device),
     }  # fmt: skip
     if options.out is not None:

@@ -8,13 +8,13 @@ from operator import attrgetter
 
 from headrace.errors import OrderError, ServingError
 from headrace.serving.ledger import Ledger
-from headrace.serving.round_times import RoundTime, RoundTimes
+from headrace.serving.round_durations import RoundDuration, RoundDurations
 from headrace.serving.sharing import level, share_at_end
 from headrace.serving.state import Policy, Round, Size, State, Task
 from headrace.serving.timeline import ChunkSpan, RoundSpan, Timeline
 
 _NUMBER = attrgetter("number")
-_IDLE = RoundTime(0.0, 0.0, 0.0, 1.0)
+_IDLE = RoundDuration(0.0, 0.0, 0.0, 1.0)
 _NEARLY = 1 - 1e-9  # of a chunk: done, but for rounding
 _TINY = 1e-12  # seconds: a decoder that takes none
 
@@ -33,7 +33,7 @@ class Replica:
         number: int,
         policy: Policy,
         slots: int,
-        times: RoundTimes,
+        times: RoundDurations,
         ledger: Ledger,
         timeline: Timeline | None = None,
     ) -> None:
@@ -234,7 +234,7 @@ class Replica:
             raise self._refused(f"waits until {order.wait_until}, which is not after {now}")
         return min(until, order.wait_until)
 
-    def _account(self, rows: int, time: RoundTime, beside: bool) -> None:
+    def _account(self, rows: int, time: RoundDuration, beside: bool) -> None:
         effort = self._ledger.effort
         effort.rounds += 1
         effort.rows += rows

@@ -12,7 +12,7 @@ from headrace.serving.latency_table import LatencyTable
 from headrace.serving.ledger import Effort, Ledger
 from headrace.serving.replica import Replica
 from headrace.serving.report import Records
-from headrace.serving.round_times import RoundTimes
+from headrace.serving.round_durations import RoundDurations
 from headrace.serving.state import Policy, Task
 from headrace.serving.timeline import Timeline
 from headrace.serving.trace import Trace
@@ -60,7 +60,7 @@ def simulate(
     for name, value in (("slots", slots), ("replicas", replicas)):
         if value < 1:
             raise ServingError(f"{name} is {value}", "Give at least 1")
-    times, ledger = RoundTimes(table), Ledger.empty(len(trace))
+    times, ledger = RoundDurations(table), Ledger.empty(len(trace))
     fleet = _Fleet([Replica(number, policy(), slots, times, ledger, timeline) for number in range(replicas)])
     tell = _Progress(fleet, advance).tell
     for task in _tasks(trace):

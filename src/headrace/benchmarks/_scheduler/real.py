@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,36 +28,53 @@ from headrace.serving.report import Records, summarise
 from headrace.serving.state import Policy
 from headrace.serving.trace import Trace
 
-EFFORT = Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=16, starts=8)
-QUICK_EFFORT = Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2)
-REQUESTS, QUICK_REQUESTS = 96, 8
-ABLATED = ("high", BURST)  # the loads under which parts are left out as well
-PEAK_REQUESTS = 4  # for each slot, all at once
+
+@dataclass(frozen=True)
+class RealScale:
+    """How much the engine is given.
+
+    Attributes:
+        effort: what is measured before.
+        requests: under each load.
+        crowd: requests for each slot, all at once, that a peak is measured with.
+        loads: names of the loads; empty: all.
+        ablated: the loads under which parts are left out as well.
+    """
+
+    effort: Effort
+    requests: int
+    crowd: int
+    loads: tuple[str, ...] = ()
+    ablated: tuple[str, ...] = ()
+
+
+REAL = RealScale(
+    Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=16, starts=8), 96, 4, ablated=("high", BURST)
+)
+QUICK_REAL = RealScale(Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2), 8, 1, ("high",))
 _LOOK_S = 0.5  # seconds after which a loop that only waits is looked at again
 _HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
 
-def serve_loads(options: BenchOptions, floor: float, show: Show) -> Study:
-    """Every policy on the engine, and the ablations under some loads; a quick run has less of all.
+def serve_loads(options: BenchOptions, floor: float, scale: RealScale, show: Show) -> Study:
+    """Every policy on the engine, and the ablations under some loads.
 
     Loads are multiples of what `continuous` serves here when requests never lack. `show(name, share)` moves a bar.
     """
     pipeline = load(options.model, device=options.device)
-    effort = QUICK_EFFORT if options.quick else EFFORT
+    effort = scale.effort
     mix = own_mix(pipeline, effort)
     house = own_house(pipeline, mix, effort, floor, show)
     contenders = (*BASELINES, SYNERGETIC)
-    requests = QUICK_REQUESTS if options.quick else REQUESTS
     _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
-    crowd = poisson(effort.slots * (1 if options.quick else PEAK_REQUESTS), math.inf, mix)
+    crowd = poisson(effort.slots * scale.crowd, math.inf, mix)
     peaks = {}
     for place, name in enumerate(contenders):
         peaks[name] = summarise(_serve(pipeline, house, name, crowd)).throughput
         show("peaks", (place + 1) / len(contenders))
-    workloads = draw_workloads(requests, peaks[PAPERS_BASELINE], mix)
-    if options.quick:
-        workloads = {"high": workloads["high"]}
-    return Study(peaks, _runs(pipeline, house, workloads, () if options.quick else ABLATED, show))
+    workloads = draw_workloads(scale.requests, peaks[PAPERS_BASELINE], mix)
+    chosen = {name: one for name, one in workloads.items() if name in (scale.loads or workloads)}
+    return Study(peaks, _runs(pipeline, house, chosen, scale.ablated, show))
 
 
 def _runs(

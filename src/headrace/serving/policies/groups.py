@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headrace.serving.latency_table import LatencyTable
@@ -16,7 +15,6 @@ _REMEMBERED = 20_000
 _SAMPLE = 32
 _TO_COME = 6
 _COMPANY = 3.0  # what it counts if all residents are of one's size; larger gains throughput, and costs the slowest
-_MOST_PRIORITY = 6
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,10 @@ class Groups:
         self._most_rows = most_rows
         self._times: Kept[tuple[Size, int], tuple[float, float]] = Kept(_REMEMBERED)
         self._batches: Kept[tuple[Size, int], int] = Kept(_REMEMBERED)
-        self._ran: dict[Size, int] = {}
-        self._cycles = 0
 
     def of(self, state: State, candidates: Sequence[Task]) -> list[Group]:
-        """A group of each size, the one to run first; `candidates` may be admitted to free slots.
-
-        Where more wait than there are slots, paused residents would keep others out, and what keeps its slot longest
-        would crowd out the rest. Then the free slots go to the most urgent of all sizes, and the sizes run in turn.
-        """
-        crowded = len(state.waiting) > state.free
+        """A group of each size, the one to run first; `candidates` may be admitted to free slots."""
         queued = _queued(state.waiting)
-        if crowded:
-            candidates = self._most_urgent(candidates, queued, state)
         sizes: dict[Size, tuple[list[Task], list[Task]]] = defaultdict(lambda: ([], []))
         for task in state.denoising:
             sizes[task.size][0].append(task)
@@ -70,24 +59,12 @@ class Groups:
             tasks = self._choose(resident, waiting, most, state.free, state.now)
             if tasks:
                 groups.append(Group(size, tasks, self._worth(size, tasks, state.now)))
-        if crowded:
-            return sorted(groups, key=lambda group: (-self._turn(group), -group.worth))
         return sorted(groups, key=lambda group: -group.worth)
 
-    def _turn(self, group: Group) -> float:
-        """Cycles since this size ran, more where a request has priority."""
-        priority = max(task.priority for task in group.tasks)
-        passed = self._cycles - self._ran.get(group.size, -1)
-        return passed * math.ldexp(1.0, max(-_MOST_PRIORITY, min(priority, _MOST_PRIORITY)))
-
-    def record(self, size: Size) -> None:
-        """A cycle of this size begins."""
-        self._cycles += 1
-        self._ran[size] = self._cycles
-
-    def _most_urgent(self, candidates: Sequence[Task], queued: Mapping[Size, float], state: State) -> list[Task]:
+    def newcomers(self, state: State, candidates: Sequence[Task]) -> list[Task]:
         """Who gets the free slots: the most urgent, and rather those that make a call larger than a new one."""
-        batches = {size: self.batch(size, round(count)) for size, count in queued.items()}
+        queued = _queued(state.waiting)
+        batches = {size: self.batch(size, min(round(count), state.slots)) for size, count in queued.items()}
         scores = {task.number: self._score(task, batches.get(task.size, 1), state.now) for task in candidates}
         residents = Counter(task.size for task in state.denoising)
         left, chosen = list(candidates), list[Task]()

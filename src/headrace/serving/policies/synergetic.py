@@ -113,10 +113,7 @@ class Synergetic:
         state = self._doors.seen(state)
         decided = self._planned_before(state)
         if decided is None:
-            rows = self._rows(state)
-            if rows:
-                self._groups.record(rows[0].size)
-            cycle = self._cycle(state, rows)
+            cycle = self._cycle(state, self._rows(state))
             decided = cycle[0] if cycle else Round()
             self._ahead.extend(cycle[1:])
         self._fairness.record(state, decided)
@@ -143,7 +140,7 @@ class Synergetic:
 
     def _cycle(self, state: State, rows: list[Task]) -> list[Round]:
         pending = [task for task in state.decoding if task.number not in state.in_flight]
-        if not self.settings.planning:
+        if self._together(state):
             return self._everything(state, rows, pending)
         batch = Batch(
             rows,
@@ -157,10 +154,12 @@ class Synergetic:
         return _admitting(rounds, state)
 
     def _rows(self, state: State) -> list[Task]:
-        """The tasks of the group that is worth most, or of those that waited too long."""
+        """The tasks of the group that is worth most, or of those that waited too long; all where they run together."""
         if not self.settings.planning:
             return [*state.denoising, *state.waiting[: state.free]]
         candidates = self._fairness.candidates(state.waiting) if state.free and state.waiting else []
+        if self._together(state):
+            return [*state.denoising, *self._groups.newcomers(state, candidates)]
         overdue = self._fairness.overdue(state.denoising, candidates)
         groups = self._groups.of(state, candidates)
         if not overdue:
@@ -170,6 +169,14 @@ class Synergetic:
         numbers = {task.number for task in first}
         chosen = first + [task for task in group.tasks if task.number not in numbers]
         return _within(chosen[: len(group.tasks)], state)
+
+    def _together(self, state: State) -> bool:
+        """Whether a round holds all residents.
+
+        Where more wait than there are slots, residents that pause would keep others out. Every slot runs then, and the
+        calls of all sizes together hide the decodings.
+        """
+        return not self.settings.planning or len(state.waiting) > state.free
 
     def _everything(self, state: State, rows: list[Task], pending: list[Task]) -> list[Round]:
         skip = frozenset(task.number for task in rows if self._may_skip(task))

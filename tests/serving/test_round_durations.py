@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import SQUARE, contended
 
-from headrace.serving.round_times import RoundTimes
+from headrace.serving.round_durations import RoundDurations
 
 WIDE = (512, 1024)
 TABLE = contended(sizes=(SQUARE, WIDE))
@@ -19,7 +19,7 @@ decodings = st.dictionaries(sizes, st.sampled_from([0.25, 0.5, 1.0, 1.75, 3.0]),
 
 @given(groups, decodings, st.integers(1, 4), st.floats(0.01, 1.0))
 def test_shares_and_moments_are_two_ways_to_say_the_same(rows, loads, chunks, share):
-    time = RoundTimes(TABLE)(rows, loads, chunks)
+    time = RoundDurations(TABLE)(rows, loads, chunks)
     moment = time.moment(share)
     assert 0 < moment <= time.vae_s * (1 + 1e-9)
     assert time.share(moment) == pytest.approx(share, abs=1e-6)
@@ -31,7 +31,7 @@ def test_shares_and_moments_are_two_ways_to_say_the_same(rows, loads, chunks, sh
 
 @given(st.dictionaries(sizes, rows_of, min_size=1, max_size=2), st.integers(1, 4))
 def test_rows_alone_are_the_tables(rows, chunks):
-    time = RoundTimes(TABLE)(rows, {}, chunks)
+    time = RoundDurations(TABLE)(rows, {}, chunks)
     assert time.unet_s == time.alone_s == pytest.approx(TABLE.round_s(rows, {})[0])
     assert time.share(0.0) in (0.0, 1.0)
 
@@ -45,7 +45,7 @@ def test_what_was_looked_up_is_remembered():
             return TABLE.round_s(*round_)
 
     table = Counted()
-    times = RoundTimes(table)
+    times = RoundDurations(table)
     times({SQUARE: (4, 0)}, {SQUARE: 1.0}, 1)
     before = table.calls
     assert times({SQUARE: (4, 0)}, {SQUARE: 1.001}, 1) == times({SQUARE: (4, 0)}, {SQUARE: 1.0}, 1)

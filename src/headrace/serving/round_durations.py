@@ -11,7 +11,7 @@ _PARTS = 64  # of a chunk: a finer difference of loads makes none that a table's
 _REMEMBERED = 500_000  # rounds
 
 
-class RoundTime(NamedTuple):
+class RoundDuration(NamedTuple):
     """Seconds of one round.
 
     Attributes:
@@ -45,12 +45,12 @@ class RoundTime(NamedTuple):
         return self.done + (1 - self.done) * (elapsed - self.unet_s) / (self.vae_s - self.unet_s)
 
 
-class RoundTimes:
+class RoundDurations:
     """A latency table with a memory. Loads are rounded to 64ths of a chunk."""
 
     def __init__(self, table: LatencyTable) -> None:
         self._table = table
-        self._known: dict[object, RoundTime] = {}
+        self._known: dict[object, RoundDuration] = {}
 
     def row_alone_s(self, size: Size) -> float:
         """Seconds of one guided row alone."""
@@ -60,7 +60,7 @@ class RoundTimes:
         """Seconds of one whole decoding alone."""
         return self._table.round_s({}, {size: 1})[1]
 
-    def __call__(self, groups: dict[Size, tuple[int, int]], decodings: dict[Size, float], chunks: int) -> RoundTime:
+    def __call__(self, groups: dict[Size, tuple[int, int]], decodings: dict[Size, float], chunks: int) -> RoundDuration:
         """`groups`: (rows, rows that evaluate one branch) of each size; `decodings`: chunks, `chunks` to a decoding."""
         loads = {size: max(1, round(load * _PARTS)) / _PARTS for size, load in decodings.items()}
         key = (*sorted(groups.items()), chunks, *sorted(loads.items()))
@@ -71,12 +71,12 @@ class RoundTimes:
             found = self._known[key] = self._look_up(dict(sorted(groups.items())), loads, chunks)
         return found
 
-    def _look_up(self, groups: dict[Size, tuple[int, int]], loads: dict[Size, float], chunks: int) -> RoundTime:
+    def _look_up(self, groups: dict[Size, tuple[int, int]], loads: dict[Size, float], chunks: int) -> RoundDuration:
         unet_s, vae_s = self._table.round_s(groups, loads, chunks)
         if not loads:
-            return RoundTime(unet_s, unet_s, 0.0, 1.0)
+            return RoundDuration(unet_s, unet_s, 0.0, 1.0)
         alone_s = self._table.round_s(groups, {}, chunks)[0]
         if vae_s <= unet_s:
-            return RoundTime(unet_s, alone_s, vae_s, 1.0)
+            return RoundDuration(unet_s, alone_s, vae_s, 1.0)
         left = (vae_s - unet_s) / self._table.round_s({}, loads, chunks)[1] if groups else 1.0
-        return RoundTime(unet_s, alone_s, vae_s, max(0.0, 1 - left))
+        return RoundDuration(unet_s, alone_s, vae_s, max(0.0, 1 - left))
