@@ -11,6 +11,7 @@ from rich.console import Console
 
 from headrace.benchmarks import scheduler
 from headrace.benchmarks._scheduler.comparison import Study, margin
+from headrace.benchmarks._scheduler.own_house import own_house, own_mix
 from headrace.benchmarks._scheduler.planning import measure_planning
 from headrace.benchmarks._scheduler.real import QUICK_REAL, serve
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
@@ -95,10 +96,12 @@ def test_the_engine_serves_arrivals_when_they_come(table, tiny_model, policy):
     assert summarise(records, house.window).throughput == pytest.approx(5 / records.span)
 
 
-def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, capsys):
+def test_the_whole_of_it_on_a_table_of_ones_own(tiny_model, tmp_path, capsys):
     scale = scheduler.Scale(12, 2, replace(QUICK_REAL, requests=3))
-    table.save(tmp_path / "latency.json")
     model = str(tiny_model("sd1"))
+    pipeline = load(model)
+    mix = own_mix(pipeline, QUICK_REAL.effort)
+    own_house(pipeline, mix, QUICK_REAL.effort, 0.5, lambda name, share: None).table.save(tmp_path / "latency.json")
     options = BenchOptions(quick=True, model=model, data=tmp_path / "latency.json", out=tmp_path / "out")
     figures = scheduler.run(options, Console(), scale)
     assert "dp_ms" in figures
@@ -111,6 +114,13 @@ def test_the_whole_of_it_on_a_table_of_ones_own(table, tiny_model, tmp_path, cap
     assert {one["workload"] for one in written["runs"]["real"]} == {"high"}
     assert (tmp_path / "out" / "scheduler.png").read_bytes().startswith(b"\x89PNG")
     assert "over the best baseline" in capsys.readouterr().out
+
+
+def test_a_table_of_another_model_is_refused(table, tiny_model, tmp_path):
+    table.save(tmp_path / "latency.json")
+    options = BenchOptions(quick=True, model=str(tiny_model("sd1")), data=tmp_path / "latency.json")
+    with pytest.raises(ArtefactError, match="was measured on the model"):
+        scheduler.run(options, Console())
 
 
 def test_data_that_is_no_latency_table(tmp_path):

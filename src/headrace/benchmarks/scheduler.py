@@ -2,11 +2,13 @@
 
 1. `dp_ms`: the dynamic programme for 16 rows, 8 decodings and 8 skips.
 2. `simulated`: four policies and four ablations on a virtual clock, on the paper's contention written by hand, or with
-   `--data` on a table of `headrace calibrate latency`: Poisson arrivals at 0.5, 0.8, 1.2 and 1.5 of the capacity (what
-   continuous batching with whole decodings serves when requests never lack) and a burst of half the requests; three
-   sizes, 20 to 50 steps. Guidance is skipped to an expected similarity of 0.87 at worst, the paper's in a burst.
+   `--data` on the model's own table of `headrace calibrate latency`: Poisson arrivals at 0.5, 0.8, 1.2 and 1.5 of the
+   capacity (what continuous batching with whole decodings serves when requests never lack) and a burst of half the
+   requests; three sizes, 20 to 50 steps. Guidance is skipped to an expected similarity of 0.87 at worst, the paper's in
+   a burst.
 3. `real`: the engine itself with `--model` under such arrivals at such loads of its own capacity, in three sizes; its
-   latency table and skip window are measured before, in this run. A quick run has the four policies at the high load.
+   latency table, unless `--data` has it, and its skip window are measured before, in this run. A quick run has the
+   four policies at the high load.
 
 The headline is against continuous batching, as the paper's is against InstGenIE (1.6 times the throughput, 78.7% of
 mean and P99 latency cut): the ratio of throughputs when requests never lack, and the largest cuts over the loads.
@@ -31,11 +33,15 @@ from headrace.benchmarks._scheduler.real import QUICK_REAL, REAL, RealScale, ser
 from headrace.benchmarks._scheduler.simulated import simulate_loads
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
+from headrace.evaluation.machine import machine_name
 from headrace.files import write_file
+from headrace.models.pipelines.loading import load
 from headrace.serving.arrivals import Mix
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.load_study import House
 from headrace.serving.paper import paper_window, shipped_table
+from headrace.serving.profile import identity
+from headrace.serving.table_check import check_table
 
 FLOOR = 0.87  # table II: DINO similarity of 0.872 in a burst
 
@@ -54,9 +60,13 @@ QUICK = Scale(200, 16, QUICK_REAL)
 
 
 def run(options: BenchOptions, console: Console, scale: Scale | None = None) -> Mapping[str, object]:
-    """Runs the three parts. Raises `ArtefactError` for `--data` that is no latency table, and `ModelError`."""
+    """Runs the three parts. Raises `ArtefactError` for `--data` that is no table of this model, and `ModelError`."""
     scale = scale or (QUICK if options.quick else FULL)
-    table = shipped_table() if options.data is None else LatencyTable.load(options.data)
+    pipeline = load(options.model, device=options.device)
+    own = None if options.data is None else LatencyTable.load(options.data)
+    if own is not None:
+        check_table(own, identity(pipeline, machine_name(pipeline.device)))
+    table = own or shipped_table()
     planning = measure_planning(table)
     console.print(
         f"planning 16 rows, 8 decodings, 8 skips: {planning.median:.2f} ms (median), {planning.longest:.2f} (longest), "
@@ -69,7 +79,7 @@ def run(options: BenchOptions, console: Console, scale: Scale | None = None) -> 
     studies = {"simulated": simulated}
     _print(simulated, f"simulated on {table.model} ({table.machine})", console)
     with bars() as show:
-        studies["real"] = serve_loads(options, FLOOR, scale.real, show)
+        studies["real"] = serve_loads(pipeline, own, FLOOR, scale.real, show)
     _print(studies["real"], f"{options.model} on this machine ({describe_device(options.device)})", console)
     figures: dict[str, object] = {
         "dp_ms": round(planning.median, 4),

@@ -48,14 +48,19 @@ class Effort:
     starts: int
 
 
-def own_mix(pipeline: Pipeline, effort: Effort) -> Mix:
-    """The sizes and steps of the requests."""
+def own_mix(pipeline: Pipeline, effort: Effort, table: LatencyTable | None = None) -> Mix:
+    """The sizes and steps of the requests; the sizes of a table that is there already."""
+    if table is not None:
+        return Mix(tuple(entry.size for entry in table.sizes), effort.steps)
     return Mix(tuple(_size(pipeline, side) for side in SIDES[: effort.sizes]), effort.steps)
 
 
-def own_house(pipeline: Pipeline, mix: Mix, effort: Effort, floor: float, show: Show) -> House:
-    """Measures the pipeline's latencies at the mix's sizes, and its window."""
-    table = _table(pipeline, mix, effort, show)
+def own_house(
+    pipeline: Pipeline, mix: Mix, effort: Effort, floor: float, show: Show, table: LatencyTable | None = None
+) -> House:
+    """Measures the pipeline's latencies at the mix's sizes, unless a table of them is given, and its window."""
+    if table is None:
+        table = _table(pipeline, mix, effort, show)
     return House(table, _window(pipeline, effort, show), effort.slots, floor=floor)
 
 

@@ -16,12 +16,11 @@ from headrace.benchmarks._progress import Show
 from headrace.benchmarks._scheduler.comparison import PAPERS_BASELINE, Study
 from headrace.benchmarks._scheduler.own_house import SOLVER, Effort, own_house, own_mix
 from headrace.benchmarks._scheduler.simulated import BURST, draw_workloads
-from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
 from headrace.models.pipelines.base import Pipeline
-from headrace.models.pipelines.loading import load
 from headrace.request import Request
 from headrace.serving.arrivals import poisson
+from headrace.serving.latency_table import LatencyTable
 from headrace.serving.load_study import BASELINES, CONTENDERS, SYNERGETIC, House, Run, Workload
 from headrace.serving.loop import Loop, Served
 from headrace.serving.report import Records, summarise
@@ -56,15 +55,15 @@ _LOOK_S = 0.5  # seconds after which a loop that only waits is looked at again
 _HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
 
-def serve_loads(options: BenchOptions, floor: float, scale: RealScale, show: Show) -> Study:
+def serve_loads(pipeline: Pipeline, table: LatencyTable | None, floor: float, scale: RealScale, show: Show) -> Study:
     """Every policy on the engine, and the ablations under some loads.
 
-    Loads are multiples of what `continuous` serves here when requests never lack. `show(name, share)` moves a bar.
+    Without a `table` this machine's is measured first. Loads are multiples of what `continuous` serves here when
+    requests never lack. `show(name, share)` moves a bar.
     """
-    pipeline = load(options.model, device=options.device)
     effort = scale.effort
-    mix = own_mix(pipeline, effort)
-    house = own_house(pipeline, mix, effort, floor, show)
+    mix = own_mix(pipeline, effort, table)
+    house = own_house(pipeline, mix, effort, floor, show, table)
     contenders = (*BASELINES, SYNERGETIC)
     _serve(pipeline, house, SYNERGETIC, poisson(effort.slots, math.inf, mix))  # whatever is slow the first time
     crowd = poisson(effort.slots * scale.crowd, math.inf, mix)
