@@ -1,0 +1,104 @@
+"""A U-Net whose body runs once for K images (FB-UNet, FuseBatch section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+from typing_extensions import override
+
+from headrace.errors import ModelError
+from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, groups_of
+from headrace.techniques.fusebatch.transfer import copy_body, copy_head
+
+
+class FusedUNet(nn.Module):
+    """`R^{BxKxd} -> Fusion -> R^{Bxh} -> body -> R^{Bxh} -> Unfusion -> R^{BxKxh} -> Head -> R^{BxKxd}` (equation 3).
+
+    The body is diffusers' `UNet2DModel` up to its head, with a `conv_in` of 8C channels for images of C, and runs once
+    a group (equation 5); its head (norm, activation, `conv_out`) runs once an image, with the same weights for all.
+
+    Class labels: the body has one table of embeddings for each index, and the K embeddings of a group are summed and
+    added to the time embedding, as one would be.
+    """
+
+    def __init__(self, unet: Mapping[str, Any], factor: int, kernel_size: int = 3) -> None:
+        """`unet` is the configuration of the `UNet2DModel` of one image.
+
+        Raises `ModelError` for a U-Net with image skips or class embeddings that are no table.
+        """
+        super().__init__()
+        self.factor = factor
+        channels = unet.get("in_channels", 3)
+        self.body = UNet2DModel(**{**unet, "in_channels": fused_channels(channels)})
+        if self.body.config.class_embed_type is not None or "Skip" in str(self.body.config.down_block_types):
+            raise ModelError(
+                "a UNet2DModel with class_embed_type or skips of the image cannot be fused: they are of one image",
+                "Use num_class_embeds and blocks without skips",
+            )
+        self.fusion = Fusion(channels, factor, kernel_size)
+        self.head = Head.taken_from(self.body)
+        self.unfusion = Unfusion(self.body.config.block_out_channels[0], factor)
+        if self.body.class_embedding is not None:
+            self.body.class_embedding = IndexedEmbedding(self.body.class_embedding, factor)
+
+    @property
+    def config_of_one(self) -> dict[str, Any]:
+        """The configuration of the `UNet2DModel` of one image, whole."""
+        return {**self.body.config, "in_channels": self.fusion.channels}
+
+    @override
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float, class_labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[B*K, C, h, w] -> [B*K, C_out, h, w]; `timestep` is a number or one a row: a group's first is taken.
+
+        `class_labels` is [B*K]. Raises `ValueError` where the rows are not a multiple of K.
+        """
+        groups = groups_of(len(sample), self.factor)
+        times = torch.as_tensor(timestep, device=sample.device)
+        times = times.expand(len(sample))[:: self.factor] if times.numel() == 1 else times[:: self.factor]
+        if class_labels is not None:
+            class_labels = class_labels.reshape(groups, self.factor)
+        features = self.body(self.fusion(sample), times, class_labels, return_dict=False)[0]
+        if self.body.config.time_embedding_type != "fourier":
+            return self.head(self.unfusion(features))
+        # There the network divides what it returns by its timesteps: undone before the head, done behind it.
+        scale = times[:, None, None, None]
+        output = self.head(self.unfusion(features * scale))
+        return output / scale.repeat_interleave(self.factor, 0)
+
+    def initialise_from(self, vanilla: UNet2DModel) -> None:
+        """Takes over the weights of a trained U-Net of one image: all but `conv_in`, which reads what fusion makes.
+
+        Each index gets a copy of the class embeddings. Unfusion starts as the identity, so that the head, which is
+        taken over too, is given what it was trained on. Raises `ModelError` where the configurations differ.
+        """
+        copy_body(vanilla, self.body)
+        copy_head(vanilla, self.head)
+        if self.body.class_embedding is not None:
+            self.body.class_embedding.copy_from(vanilla.class_embedding)
+        self.unfusion.start_as_identity()
+
+
+class IndexedEmbedding(nn.Module):
+    """Labels [B, K] -> the sum over j of `table_j(label_j)`, [B, D]: as fusion tells images apart by their index."""
+
+    def __init__(self, embedding: nn.Embedding, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.labels = embedding.num_embeddings
+        self.tables = nn.Embedding(factor * self.labels, embedding.embedding_dim)
+
+    @override
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        offsets = torch.arange(self.factor, device=labels.device) * self.labels
+        return self.tables(labels + offsets).sum(1)
+
+    @torch.no_grad()
+    def copy_from(self, embedding: nn.Embedding) -> None:
+        """Every index starts with 1/K of the table, so that K images of one class are told what one was."""
+        self.tables.weight.copy_(embedding.weight.repeat(self.factor, 1) / self.factor)
