@@ -1,12 +1,14 @@
 """FB-UNet: its size, its work, its identities by index."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
 
 import headrace
-from headrace.errors import ModelError
+from headrace.errors import ModelError, PlanError
 from headrace.models.macs import count_macs
+from headrace.plan import Plan
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
 
 CIFAR10 = {
@@ -37,9 +39,9 @@ SMALL = {
 }
 
 
-def small(factors, **options):
+def small(factors, policy=None, **options):
     torch.manual_seed(0)
-    return FuseBatchUNet2DModel(factors, SMALL | options).eval().requires_grad_(False)
+    return FuseBatchUNet2DModel(factors, SMALL | options, policy=policy).eval().requires_grad_(False)
 
 
 def parameters(network):
@@ -186,3 +188,19 @@ def test_networks_that_depend_on_one_image_are_refused(options):
 def test_a_kernel_without_a_middle_is_refused():
     with pytest.raises(ModelError, match="kernel of 4"):
         FuseBatchUNet2DModel([2], SMALL, kernel_size=4)
+
+
+def test_a_model_decides_by_its_policy_or_as_the_paper_does(tmp_path):
+    plan = Plan(timestep=np.arange(8)[::-1], a=1.0, b=np.ones((8, 1)))
+    assert small([1, 2, 4]).decide(plan).fusion.tolist() == [4, 4, 4, 4, 2, 2, 1, 1]
+    assert small([2]).decide(plan).fusion.tolist() == [2] * 8
+    small([1, 4], policy=[[4, 0.25], [1, 0.75]]).save_pretrained(tmp_path)
+    again = FuseBatchUNet2DModel.from_pretrained(tmp_path)
+    assert again.decide(plan).fusion.tolist() == [4, 4, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_policy_of_other_factors_is_refused():
+    with pytest.raises(PlanError, match="K=4"):
+        small([1, 2], policy=[[4, 1.0]])
+    with pytest.raises(PlanError, match="sum to"):
+        small([1, 2], policy=[[2, 0.5]])

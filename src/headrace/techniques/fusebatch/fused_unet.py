@@ -11,7 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from headrace.errors import ModelError
-from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, groups_of
+from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, group_times, groups_of
 from headrace.techniques.fusebatch.transfer import copy_body, copy_head
 
 
@@ -59,8 +59,7 @@ class FusedUNet(nn.Module):
         `class_labels` is [B*K]. Raises `ValueError` where the rows are not a multiple of K.
         """
         groups = groups_of(len(sample), self.factor)
-        times = torch.as_tensor(timestep, device=sample.device)
-        times = times.expand(len(sample))[:: self.factor] if times.numel() == 1 else times[:: self.factor]
+        times = group_times(timestep, sample, self.factor)
         if class_labels is not None:
             class_labels = class_labels.reshape(groups, self.factor)
         features = self.body(self.fusion(sample), times, class_labels, return_dict=False)[0]

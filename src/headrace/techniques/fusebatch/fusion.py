@@ -108,3 +108,9 @@ def groups_of(rows: int, factor: int) -> int:
     if rows % factor:
         raise ValueError(f"{rows} images are not a multiple of the fusion factor {factor}: fill the last group")
     return rows // factor
+
+
+def group_times(timestep: torch.Tensor | float, sample: torch.Tensor, factor: int) -> torch.Tensor:
+    """[B]: the timestep of each group's first row, of a number or of one a row."""
+    times = torch.as_tensor(timestep, device=sample.device)
+    return times.expand(len(sample))[::factor] if times.numel() == 1 else times[::factor]

@@ -13,6 +13,8 @@ from torch import nn
 from typing_extensions import override
 
 from headrace.errors import ModelError
+from headrace.plan import Plan
+from headrace.techniques.fusebatch import schedule
 from headrace.techniques.fusebatch.fused_unet import FusedUNet
 from headrace.techniques.fusebatch.transfer import copy_all
 
@@ -23,8 +25,9 @@ class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
     """A U-Net for each of some fusion factors K: a `UNet2DModel` for K = 1, a `FusedUNet` for every other.
 
     `unet` is the configuration of the `UNet2DModel` of one image and `kernel_size` that of the fusion. `policy` is the
-    model's own allocation of factors to steps, [[K, share], ...], for plans in which nobody else decides.
-    Raises `ModelError` for factors that are none, not whole numbers from 1 to 1024, or twice there.
+    model's own allocation of factors to rows, [[K, share], ...], for plans in which nobody else decides; None is the
+    paper's for these factors (`schedule.halving`). Raises `ModelError` for factors that are none, not whole numbers
+    from 1 to 1024, or twice there, and `PlanError` for a policy that is none of these factors.
     """
 
     # As which a folder's model_index.json and `import` know it.
@@ -41,6 +44,8 @@ class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         check_factors(factors)
+        if policy is not None:
+            schedule.check_factors(_allocation(policy), factors)
         settings = {name: value for name, value in unet.items() if not name.startswith("_")}
         self.networks = nn.ModuleDict({str(factor): _network(settings, factor, kernel_size) for factor in factors})
 
@@ -81,6 +86,11 @@ class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
             output = network(sample, timestep, class_labels)
         return UNet2DOutput(sample=output) if return_dict else (output,)
 
+    def decide(self, plan: Plan) -> Plan:
+        """The plan with the fusion factors of this model's policy."""
+        policy = self.config["policy"]
+        return schedule.fuse(plan, schedule.halving(self.factors) if policy is None else _allocation(policy))
+
     def initialise_from(self, vanilla: UNet2DModel) -> None:
         """Starts every network from a trained U-Net of one image: see `FusedUNet.initialise_from`; K = 1 is a copy.
 
@@ -102,6 +112,10 @@ def check_factors(factors: Sequence[int]) -> None:
         )
     if len(set(factors)) < len(factors):
         raise ModelError(f"fusion factors {list(factors)} name one twice", "Give each factor once")
+
+
+def _allocation(policy: Sequence[Sequence[float]]) -> schedule.Allocation:
+    return schedule.Allocation((int(factor), float(share)) for factor, share in policy)
 
 
 def _network(unet: Mapping[str, Any], factor: int, kernel_size: int) -> nn.Module:
