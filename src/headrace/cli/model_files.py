@@ -30,7 +30,8 @@ def size_on_disk(path: Path) -> int:
 def default_size(folder: ModelFolder) -> tuple[int, int] | None:
     """(height, width) in pixels that the model was trained at; None where its configurations do not say."""
     network = _config(folder, "transformer") or _config(folder, "unet")
-    size = network.get("sample_size")
+    # A fused network holds the configuration of the one it is made of.
+    size = network.get("sample_size") or network.get("unet", {}).get("sample_size")
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size

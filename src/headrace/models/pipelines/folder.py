@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from headrace import NETWORKS
 from headrace.errors import CorruptModelError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TRUSTED_LIBRARIES = {"diffusers", "transformers"}
+# Of this library those classes load that are registered as entry points of the group `headrace.NETWORKS`, by name.
+OWN_LIBRARY = "headrace"
 # Parts that no picture depends on, so they are never loaded.
 UNUSED_PARTS = {"safety_checker", "feature_extractor", "image_encoder"}
 _FP16 = re.compile(r"\.fp16[.-]")
@@ -25,7 +31,7 @@ class ModelFolder:
     """A diffusers model folder that was looked at.
 
     `parts` maps each part to its class name and `libraries` to the package of that class. `variant` is "fp16" where all
-    weights are there in that variant only.
+    weights are there in that variant only. `settings` are those of the pipeline, which lie beside the parts.
     """
 
     path: Path
@@ -34,6 +40,7 @@ class ModelFolder:
     parts: dict[str, str]
     libraries: dict[str, str]
     variant: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def embedded_models() -> dict[str, Path]:
@@ -85,12 +92,21 @@ def inspect(path_or_name: str | Path) -> ModelFolder:
         libraries[part], parts[part] = _library_and_class(name, part, entry)
         variants |= _check_part(path / part)
     variant = "fp16" if variants == {"fp16"} else None
-    return ModelFolder(path, name, str(index.get("_class_name")), parts, libraries, variant)
+    settings = {key: value for key, value in index.items() if not key.startswith("_") and not isinstance(value, list)}
+    return ModelFolder(path, name, str(index.get("_class_name")), parts, libraries, variant, settings)
 
 
 def _library_and_class(name: str, part: str, entry: list[object]) -> tuple[str, str]:
     match entry:
         case [str(library), str(class_name)] if library in TRUSTED_LIBRARIES:
+            return library, class_name
+        case [str(library), str(class_name)] if library == OWN_LIBRARY:
+            known = entry_points(group=NETWORKS).names
+            if class_name not in known:
+                raise UnsupportedModelError(
+                    f"{name}: part {part!r} is a {class_name}, and Headrace has no network of this name",
+                    f"Known: {', '.join(sorted(known)) or 'none, so install the package again'}",
+                )
             return library, class_name
         case [str(library), str()]:
             raise UnsupportedModelError(

@@ -10,7 +10,7 @@ import torch
 
 from headrace.errors import CorruptModelError, ModelError, UnsupportedModelError
 from headrace.models.pipelines.base import Pipeline
-from headrace.models.pipelines.folder import UNUSED_PARTS, ModelFolder, inspect
+from headrace.models.pipelines.folder import OWN_LIBRARY, UNUSED_PARTS, ModelFolder, inspect
 from headrace.models.pipelines.latent import DiTPipeline, LatentDiffusionPipeline
 from headrace.models.pipelines.parts import load_part, quiet
 from headrace.models.pipelines.pixel import PixelPipeline
@@ -83,13 +83,22 @@ def load_components(folder: ModelFolder, dtype: torch.dtype = torch.float32) -> 
     given |= {part: load_part(folder, part, dtype) for part in folder.parts if part in taken}
     with quiet():
         try:
-            components = pipeline_class.from_pretrained(folder.path, local_files_only=True, **given)
+            components = _assembled(pipeline_class, folder, given)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
             raise CorruptModelError(
                 f"the parts of {folder.path} do not make a {folder.class_name}: {str(error).strip().splitlines()[0]}",
                 "Check its model_index.json",
             ) from error
     components.set_progress_bar_config(disable=True)
+    return components
+
+
+def _assembled(pipeline_class: Any, folder: ModelFolder, given: dict[str, Any]) -> Any:
+    if OWN_LIBRARY not in folder.libraries.values():
+        return pipeline_class.from_pretrained(folder.path, local_files_only=True, **given)
+    # diffusers checks every part against its own library's base classes, which a network from elsewhere fails.
+    components = pipeline_class(**{**folder.settings, **given})
+    components.register_to_config(_name_or_path=str(folder.path))
     return components
 
 
