@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headrace.models.macs import count_macs
-from headrace.training.objectives.diffusion import build_unet
+from headrace.training.network import build_network
 from headrace.training.processes.build import build_process
 from headrace.training.recipe import load_recipe
 from headrace.training.spaces.space import Shape
@@ -38,10 +38,11 @@ def test_a_recipes_network_costs_what_its_header_says(path, name):
     phase = recipe.phases[name]
     shape = data_shape(recipe, phase)
     with torch.device("meta"):
-        unet = build_unet(phase, shape).eval()
-        sample, label = torch.zeros(1, shape.channels, shape.size, shape.size), torch.zeros(1, dtype=torch.long)
+        unet = build_network(phase, shape).eval()
+        rows = phase.fusion  # that share an evaluation
+        sample, label = torch.zeros(rows, shape.channels, shape.size, shape.size), torch.zeros(rows, dtype=torch.long)
         classes = None if phase.classes is None else label
-        macs = count_macs(lambda: unet(sample, torch.zeros(1), class_labels=classes)).total
+        macs = count_macs(lambda: unet(sample, torch.zeros(rows), class_labels=classes)).total / rows
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     header = COST.search(path.read_text(encoding="utf-8"))
     assert header is not None, "the header does not say what a row costs"

@@ -12,12 +12,15 @@ import torch
 from diffusers import DDPMPipeline, DiffusionPipeline, LDMPipeline, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
+import headrace
 from headrace.errors import TrainingError
 from headrace.files import write_folder
 
 TEXT_TO_IMAGE = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 LATENT = ("vae", "unet", "scheduler")
 PIXEL = ("unet", "scheduler")
+# Networks that take no text.
+_PLAIN = ("UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel")
 
 
 def save_component(component: Any, folder: Path) -> None:
@@ -63,7 +66,7 @@ def export_pipeline(
 def _parts(model: Path) -> tuple[str, ...]:
     """The components of the pipeline that the working folder is on the way to."""
     config = model / "unet" / "config.json"
-    if not config.exists() or _class_name(config) != "UNet2DModel":
+    if not config.exists() or _class_name(config) not in _PLAIN:
         return TEXT_TO_IMAGE
     return LATENT if (model / "vae").is_dir() else PIXEL
 
@@ -91,7 +94,8 @@ def _component(folder: Path, dtype: torch.dtype) -> Any:
         kind = _class_name(folder / "scheduler_config.json")
         return getattr(diffusers, kind).from_pretrained(folder, local_files_only=True)
     kind = _class_name(folder / "config.json")
-    return getattr(diffusers, kind).from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    library = diffusers if hasattr(diffusers, kind) else headrace
+    return getattr(library, kind).from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
 
 
 def _class_name(config: Path) -> str:

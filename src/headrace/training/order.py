@@ -8,10 +8,14 @@ import numpy as np
 import torch
 
 
-def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
-    """The `batch_size` indices below `count` of a step (from 0): each pass visits every item once, in its own order."""
+def batch_indices(seed: int, step: int, batch_size: int, count: int, group: int = 1) -> np.ndarray:
+    """The `batch_size` indices below `count` of a step (from 0): each pass visits every item once, in its own order.
+
+    `group`: so many indices that stand together, from the first on, are all different. A pass then leaves out the last
+    few of its order, fewer than `group`, so that no group lies in two passes; `count` is at least `group`.
+    """
     first = step * batch_size
-    passes, places = np.divmod(np.arange(first, first + batch_size), count)
+    passes, places = np.divmod(np.arange(first, first + batch_size), count - count % group)
     return np.concatenate([_pass_order(seed, int(one), count)[places[passes == one]] for one in np.unique(passes)])
 
 

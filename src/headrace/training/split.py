@@ -31,7 +31,7 @@ class Split:
         Order and draws are those of the whole step, whatever the split; only dropout inside the networks, which takes
         its masks from torch's own generator, is seeded for each part.
         """
-        indices = batch_indices(seed, step, self.images, objective.item_count())
+        indices = batch_indices(seed, step, self.images, objective.item_count(), objective.group)
         draws = objective.draws(self.images, step_generator(seed, step, device))
         for number in range(self.process, self.parts * self.processes, self.processes):
             mine = slice(number * self.batch_size, (number + 1) * self.batch_size)

@@ -33,12 +33,15 @@ class DenoisingObjective(Objective):
         return own if self.low is None else own | self.low.batch(where, device)
 
     def draws(self, count: int, generator: torch.Generator) -> Batch:
-        """`noise` [B, C, h, w], `uniform` [B] (the noise levels follow from it), and what the space draws."""
+        """`noise` [B, C, h, w], `uniform` [B] (the noise levels follow from it), and what the space draws.
+
+        The items of a group have one noise level.
+        """
         shape, device = self.space.shape, generator.device
-        return self.space.draws(count, generator) | {
-            "noise": torch.randn((count, shape.channels, shape.size, shape.size), generator=generator, device=device),
-            "uniform": torch.rand(count, generator=generator, device=device),
-        }
+        sides = (count, shape.channels, shape.size, shape.size)
+        drawn = self.space.draws(count, generator) | {"noise": torch.randn(sides, generator=generator, device=device)}
+        levels = torch.rand(count // self.group, generator=generator, device=device)
+        return drawn | {"uniform": levels.repeat_interleave(self.group)}
 
     def forward(self, batch: Batch) -> Losses:
         """`loss`: squared error with the weights of the process; `unweighted`: the same without them."""
@@ -46,8 +49,13 @@ class DenoisingObjective(Objective):
         return {"loss": (weight * error).mean(), "unweighted": error.mean().detach()}
 
     def errors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """At full size: squared error of each item, a mean over its elements in float32, and its weight: two [B]."""
-        return self._errors(self.space.clean(batch), batch["noise"], batch)
+        """At full size: squared error of each item, a mean over its elements in float32, and its weight: two [B].
+
+        Where an item of the space is made of several pictures, it takes what is drawn for the first of them.
+        """
+        own = self.space.group
+        first = batch if own == 1 else {name: values[::own] for name, values in batch.items()}
+        return self._errors(self.space.clean(batch), first["noise"], first)
 
     def _mixed_errors(self, batch: Batch, low: LowResolution) -> tuple[torch.Tensor, torch.Tensor]:
         """As `errors`, early items at low size: two network calls, each of its own items; those at full size first."""

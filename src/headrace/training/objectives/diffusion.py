@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMPipeline, LDMPipeline, UNet2DModel
+from diffusers import DDPMPipeline, LDMPipeline
 from PIL import Image
 from typing_extensions import override
 
@@ -17,12 +17,12 @@ from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.latent import LatentDiffusionPipeline
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.pictures.grid import image_grid
-from headrace.pictures.spread import spread_indices
 from headrace.plan.trace import trace
 from headrace.request import Request
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
-from headrace.training.initial import start_from
+from headrace.training.groups import check_enough, spread_groups
+from headrace.training.network import build_network
 from headrace.training.objectives.denoising import DenoisingObjective
 from headrace.training.objectives.objective import Batch
 from headrace.training.processes.build import build_process
@@ -30,12 +30,13 @@ from headrace.training.processes.process import Noised
 from headrace.training.spaces.autoencoders import load_autoencoder, read_autoencoder
 from headrace.training.spaces.latent import LatentSpace
 from headrace.training.spaces.low_resolution import make_low_resolution
-from headrace.training.spaces.space import PixelSpace, Shape, Space
+from headrace.training.spaces.space import PixelSpace, Space
 from headrace.training.tables.diffusion import DiffusionPhase
 
 _SHOWN = 40
 _COLUMNS = 10
 _SCORED = 500
+_TOGETHER = 50
 
 
 class DiffusionObjective(DenoisingObjective):
@@ -51,11 +52,16 @@ class DiffusionObjective(DenoisingObjective):
         process = build_process(phase.process, latent=phase.space == "latent")
         trace(solvers.build(process.sampler, process.solver), phase.sample_steps)  # refused now, not at the first grid
         super().__init__(build_space(phase, data.images, folder), process)
+        check_groups(phase, data, self.space)
         self.phase, self.data = phase, data
-        self.unet = build_unet(phase, self.space.shape)
-        if phase.initial is not None:
-            start_from(self.unet, Path(phase.initial).expanduser())
+        self.unet = build_network(phase, self.space.shape)
         self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
+
+    @property
+    @override
+    def group(self) -> int:
+        """Pictures that share an evaluation of the network, or a latent."""
+        return self.phase.fusion * self.space.group
 
     def batch(self, indices: np.ndarray) -> Batch:
         """What the space needs of these pictures; `labels`: int64 [B], for a class-conditional network."""
@@ -95,14 +101,15 @@ class DiffusionObjective(DenoisingObjective):
         data = self.data.held_out
         if data is None:
             return {}
-        where = torch.from_numpy(spread_indices(len(data), _SCORED))
-        count = len(where)
+        where = torch.from_numpy(spread_groups(len(data), _SCORED, self.group))
+        count, groups = len(where), len(where) // self.group
         space = self.space.over(data.images[where])
         generator = torch.Generator().manual_seed(0)
         draws = self.draws(count, generator) | {"mirrored": torch.zeros(count, dtype=torch.bool)}
-        draws["uniform"] = (torch.randperm(count, generator=generator) + 0.5) / count  # every noise level its share
+        levels = (torch.randperm(groups, generator=generator) + 0.5) / groups  # every one its share
+        draws["uniform"] = levels.repeat_interleave(self.group)
         errors = []
-        for part in torch.arange(count).split(50):
+        for part in torch.arange(count).split(max(1, _TOGETHER // self.group) * self.group):
             batch = space.batch(part, self.unet.device) | self._labels(data, where[part])
             drawn = {name: values[part].to(self.unet.device) for name, values in draws.items()}
             errors.append(self.errors(batch | drawn)[0])
@@ -126,26 +133,23 @@ def build_space(phase: DiffusionPhase, images: torch.Tensor, folder: Path) -> Sp
     return PixelSpace(images, phase.flip)
 
 
-def build_unet(phase: DiffusionPhase, shape: Shape) -> UNet2DModel:
-    """The recipe's network, made for the shape of the data where the recipe does not say.
+def check_groups(phase: DiffusionPhase, data: ImageSet, space: Space) -> None:
+    """Raises where the pictures, or latents of several pictures, cannot be learnt in the groups that a phase asks for.
 
-    Raises `RecipeError` when diffusers refuses it, or when it is made for data of another shape.
+    `DataError` for fewer pictures than a group has, `RecipeError` for what does not fit together.
     """
-    needed = {"sample_size": shape.size, "in_channels": shape.channels, "out_channels": shape.channels}
-    try:
-        unet = UNet2DModel(**{**needed, "num_class_embeds": phase.classes, **phase.network})
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise RecipeError(f"the networks of the recipe are refused: {error}", "See diffusers' UNet2DModel") from None
-    for key, value in {**needed, "num_class_embeds": phase.classes}.items():
-        if unet.config[key] != value:
-            raise RecipeError(
-                f"network.{key} is {unet.config[key]}, and the data of this phase has {value}",
-                "Leave it out, or look at data.size, classes and the autoencoder",
-            )
-    if unet.config.time_embedding_type != "positional":
-        # Fourier ones divide the output by the timestep, which may be 0 here; learned ones know whole timesteps only.
+    for one in filter(None, (data, data.held_out)):
+        check_enough(one, phase.fusion * space.group)
+    if space.group == 1:
+        return
+    if phase.loop.batch_size % space.group:
         raise RecipeError(
-            f"network.time_embedding_type is {unet.config.time_embedding_type!r}, which suits no process here",
-            "Leave it at positional",
+            f"loop.batch_size is {phase.loop.batch_size}, and a latent of the autoencoder is of {space.group} pictures",
+            f"Set a multiple of {space.group}",
         )
-    return unet
+    chosen = {"fusion": phase.fusion > 1, "classes": phase.classes, "low_resolution": phase.low_resolution}
+    for name in (name for name, value in chosen.items() if value):
+        raise RecipeError(
+            f"{name} is set, and a latent of the autoencoder is of {space.group} pictures already",
+            f"Leave {name} out, or take an autoencoder of single pictures",
+        )

@@ -17,6 +17,11 @@ Losses = dict[str, torch.Tensor]
 class Objective(nn.Module, ABC):
     """Networks, their data and their loss. Parameters that require a gradient are what the loop optimises."""
 
+    @property
+    def group(self) -> int:
+        """How many items, standing together in a batch, are computed as one; a batch is a multiple of it."""
+        return 1
+
     @abstractmethod
     def batch(self, indices: np.ndarray) -> Batch:
         """The data of these items, on the device of the networks, with nothing random in it."""

@@ -36,6 +36,11 @@ class Space(nn.Module, ABC):
     def shape(self) -> Shape:
         """Of what `clean` gives."""
 
+    @property
+    def group(self) -> int:
+        """Pictures that one item of `clean` is made of; batches hold as many together."""
+        return 1
+
     @abstractmethod
     def over(self, images: torch.Tensor) -> Space:
         """The same space over other pictures, never mirrored."""
@@ -46,7 +51,7 @@ class Space(nn.Module, ABC):
 
     @abstractmethod
     def clean(self, batch: Batch) -> torch.Tensor:
-        """Data, float32 [B, C, h, w], of what `batch` and `draws` gave together."""
+        """Data, float32 [B / group, C, h, w], of what `batch` and `draws` gave together."""
 
     def draws(self, count: int, generator: torch.Generator) -> Batch:
         """`mirrored` bool [B], and what else `clean` needs that is random."""

@@ -6,15 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from headrace.training.tables.loop import LoopTable
-from headrace.training.tables.table import Table
+from headrace.training.tables.fusion import FusedPhase
 
 
-class AutoencoderPhase(Table):
-    """Trains an `AutoencoderKL`, or the decoder alone against a frozen encoder."""
+class AutoencoderPhase(FusedPhase):
+    """Trains an `AutoencoderKL`, or the decoder alone against a frozen encoder.
+
+    With `fusion` = K > 1 groups of K pictures have one latent (FB-AE, FuseBatch, section 3.4).
+    """
 
     objective: Literal["autoencoder"]
-    loop: LoopTable
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' AutoencoderKL")
     train_encoder: bool = Field(True, description="false: continue from the exported model, decoder only")
     gradient_weight: float = Field(0.5, ge=0, description="weight of the loss on spatial differences (thin lines)")

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.fusion import FusedPhase
 from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
-from headrace.training.tables.table import Table
 
 
-class DiffusionPhase(Table):
-    """Trains a `UNet2DModel`. Space, conditioning, process and network are chosen independently of each other."""
+class DiffusionPhase(FusedPhase):
+    """Trains a `UNet2DModel`. Space, conditioning, process and network are chosen independently of each other.
+
+    With `fusion` = K > 1 the network takes groups of K pictures at one noise level, each with its own noise (FB-UNet,
+    FuseBatch, section 3.2).
+    """
 
     objective: Literal["diffusion"]
-    loop: LoopTable
+    fusion_kind: Literal["fusebatch", "patch-grid"] = Field(
+        "fusebatch",
+        description="patch-grid: the paper's naive baseline, four pictures at half size as quarters of one (its A.2)",
+    )
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DModel")
     process: ProcessTable = Field(
         default_factory=lambda: VariancePreservingTable.model_validate({}), description="noise, target and weights"
@@ -30,3 +36,11 @@ class DiffusionPhase(Table):
     initial: str | None = Field(None, description="model folder whose weights are taken where names and shapes agree")
     low_resolution: LowResolutionTable | None = Field(None, description="learn the noisy part of denoising at low size")
     sample_steps: int = Field(50, ge=1, description="steps of the sample grids")
+
+    @field_validator("fusion_kind")
+    @classmethod
+    def _takes_as_many(cls, kind: str, info: ValidationInfo) -> str:
+        fusion, kernel = info.data.get("fusion", 4), info.data.get("fusion_kernel", 3)
+        if kind == "patch-grid" and (fusion != 4 or kernel != 3):
+            raise ValueError(f"it has no kernel and takes fusion = 4, which is {fusion}")
+        return kind
