@@ -1,4 +1,9 @@
-"""One network call: the current rows of several slots gathered, evaluated, updated and scattered back."""
+"""One network call: the current rows of several slots gathered, evaluated, updated and scattered back.
+
+Where K rows share an evaluation (FuseBatch), a picture depends on those that it is evaluated with: that is the
+technique's nature, and the same request with the same seed gives another picture in other company. Its noise never
+does: every draw is from the request's own stream.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +14,40 @@ import numpy.typing as npt
 import torch
 
 from headrace.engine import coefficients as at
+from headrace.engine.layout import lay_out
 from headrace.engine.slot import Slot
-from headrace.models.denoiser import CONDITIONAL, UNCONDITIONAL, Rows
+from headrace.models.denoiser import CONDITIONAL, Rows
 
 Call = Callable[[Rows], torch.Tensor]
 
 
 class Batch:
-    """The current rows of `slots`, which share a batch key.
+    """The current rows of the slots of `groups`, which share a batch key.
 
-    `columns` are the decision columns that the pipeline's denoiser reads. Nothing of a slot changes before `commit`.
+    A group shares each of its evaluations: up to K = `fusion` slots that the network is told one timestep for; 1 is
+    plain sampling, a slot a group. `columns` are the decision columns that the pipeline's denoiser reads. Nothing of a
+    slot changes before `commit`.
     """
 
-    def __init__(self, slots: Sequence[Slot], dtype: torch.dtype, columns: Sequence[str] = ()) -> None:
-        self.slots = slots
+    def __init__(
+        self, groups: Sequence[Sequence[Slot]], dtype: torch.dtype, columns: Sequence[str] = (), fusion: int = 1
+    ) -> None:
+        slots = self.slots = [slot for group in groups for slot in group]
+        self._fusion = fusion
         self._dtype = dtype
         self._column_names = columns
         self._device = slots[0].latents.device
         self._depth = max(int(slot.table.depth[slot.row]) for slot in slots)
         self._guided = np.array([slot.table.guided[slot.row] for slot in slots])
         self._uncond = np.flatnonzero(self._guided)
+        self._layout = lay_out([len(group) for group in groups], self._guided, fusion)
         self._table = self._upload(self._host_table())
         self._latents = torch.stack([slot.latents for slot in slots])
+
+    @property
+    def network_rows(self) -> int:
+        """Rows of the slots, both guidance branches counted, without padding."""
+        return len(self._layout.outputs)
 
     def _host_table(self) -> npt.NDArray[np.float32]:
         """[N, 10 + depth + 1]: the slots' rows, cut to the deepest register that any of them reads."""
@@ -50,39 +67,52 @@ class Batch:
         return self._table[:, position, None, None, None]
 
     def rows(self) -> Rows:
-        """What the network is called with: every slot's conditional row, then the unconditional rows of guided ones."""
+        """What the network is called with: every slot's conditional row, then the unconditional rows of guided ones.
+
+        Groups of more than one are whole in each branch, padded where they are short.
+        """
         sample = (self._latents * self._column(at.INPUT_SCALE)).to(self._dtype)
+        if self._fusion > 1:
+            # A request whose latents are not finite fails: those that share its evaluations must not.
+            sample = sample.nan_to_num(0.0, 0.0, 0.0)
         timestep = self._table[:, at.TIMESTEP]
-        indices = np.concatenate([np.arange(len(self.slots)), self._uncond])
-        if len(self._uncond):
+        indices = self._layout.sources
+        if len(indices) > len(self.slots):
             gather = self._upload(indices)
             sample, timestep = sample[gather], timestep[gather]
-        branches = np.repeat(np.array([CONDITIONAL, UNCONDITIONAL], np.int8), [len(self.slots), len(self._uncond)])
         return Rows(
             sample=sample,
             timestep=timestep,
             conditioning=self._conditioning(),
-            branches=branches,
+            branches=self._layout.branches,
             columns={name: self._decisions(name)[indices] for name in self._column_names},
             caches=[self.slots[index].cache for index in indices],
         )
 
     def _decisions(self, name: str) -> npt.NDArray[np.generic]:
         """[N, ...]. A plan that decides on no blocks evaluates every one and keeps nothing."""
+        if name == "fusion":
+            return np.full(len(self.slots), self._fusion)
         decisions = [getattr(slot.job.plan, name)[slot.row] for slot in self.slots]
         width = max(decision.size for decision in decisions)
         return np.stack([one if one.size == width else np.full(width, name == "compute") for one in decisions])
 
     def _conditioning(self) -> dict[str, torch.Tensor]:
-        branches = [slot.conditioning.positive for slot in self.slots]
-        for index in self._uncond.tolist():
-            negative = self.slots[index].conditioning.negative
-            assert negative is not None
-            branches.append(negative)
-        return {name: torch.stack([branch[name] for branch in branches]) for name in branches[0]}
+        branches = []
+        for index, branch in zip(self._layout.sources.tolist(), self._layout.branches.tolist(), strict=True):
+            conditioning = self.slots[index].conditioning
+            told = conditioning.positive if branch == CONDITIONAL else conditioning.negative
+            assert told is not None
+            branches.append(told)
+        return {name: torch.stack([told[name] for told in branches]) for name in branches[0]}
 
     def guide(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance (Ho and Salimans 2022): u + g (c - u) where rows have both branches."""
+        """Classifier-free guidance (Ho and Salimans 2022): u + g (c - u) where rows have both branches.
+
+        What was padding is dropped: [N, C, h, w].
+        """
+        if not self._layout.plain:
+            outputs = outputs.index_select(0, self._upload(self._layout.outputs))
         conditional, unconditional = outputs[: len(self.slots)], outputs[len(self.slots) :]
         if not len(self._uncond):
             return conditional
@@ -111,6 +141,8 @@ class Batch:
         noise = self._noise()
         if noise is not None:
             new += self._column(at.NOISE) * noise
+        for slot, padded in zip(self.slots, self._layout.padded.tolist(), strict=True):
+            slot.evaluated.append((self._fusion, padded))
         self._scatter(new, h, outputs)
         return torch.isfinite(new.flatten(1).sum(1))
 

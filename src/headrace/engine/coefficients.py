@@ -27,7 +27,8 @@ class Coefficients:
         history: registers of earlier rows that must be kept.
         scales: [R + 1] latent size of each row over the final size, and 1 behind the last row.
         changes: [R] whether the row leads to latents of another size.
-        keys: [R] the values of the key columns, on which rows must agree to share a call.
+        keys: [R] the values of the key columns but fusion, on which rows must agree to share a call.
+        fusion: [R] images that share the row's evaluation (K).
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -44,10 +45,11 @@ class Coefficients:
         self.history: int = int(self.depth.max(initial=0))
         self.scales: list[float] = [*plan.scale.tolist(), 1.0]
         self.changes: npt.NDArray[np.bool_] = changes(plan)
-        columns = [getattr(plan, name) for name in key_columns()]
+        columns = [getattr(plan, name) for name in key_columns() if name != "fusion"]
         self.keys: list[tuple[float, ...]] = [
             tuple(float(column[row]) for column in columns) for row in range(len(plan))
         ]
+        self.fusion: list[int] = plan.fusion.tolist()
 
     def __len__(self) -> int:
         return len(self.table)

@@ -14,7 +14,7 @@ from headrace.engine.slot import Slot
 from headrace.errors import ExecutionError, HeadraceError, NumericalError
 from headrace.models.pipelines.base import Chunk, LatentShape, Pipeline
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]  # [P, H, W, channels] of one request
 Outcome = tuple[Slot, Pixels | HeadraceError]
 
 
@@ -32,7 +32,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class _Picture:
-    """What a last chunk made, on the host or on its way there: uint8 [1, H, W, channels], and whether it is sound."""
+    """What a last chunk made of a request, on the host or on its way there, and whether it is sound.
+
+    `pixels` are uint8 [P, H, W, channels]: P = `Pipeline.pictures`, 1 but for fused autoencoders.
+    """
 
     pixels: torch.Tensor
     finite: torch.Tensor
@@ -114,9 +117,11 @@ def _together(slots: Sequence[Slot], last: bool) -> Iterator[tuple[Slot, torch.T
 
 
 def _pictures(slots: Sequence[Slot], pixels: torch.Tensor) -> list[_Picture]:
+    """`pixels` are [N*P, H, W, channels], the P of a slot together."""
     latents = torch.stack([slot.latents for slot in slots])
     finite = _to_host(torch.isfinite(latents.flatten(1).sum(1)))
-    return [_Picture(*parts) for parts in zip(_to_host(pixels), finite, strict=True)]
+    of_slots = _to_host(pixels).reshape(len(slots), -1, *pixels.shape[1:])
+    return [_Picture(*parts) for parts in zip(of_slots, finite, strict=True)]
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Engine:
 
     `submit`, `step` and `collect` are the interface that a server drives; `generate` runs a list to its end.
     An engine is driven by one thread.
+
+    A picture is the same alone and in company, but for plans that fuse rows (column `fusion`, FuseBatch): there it
+    depends on the requests whose rows shared its evaluations, and `Result.settings` says what K those had.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Engine:
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """`decide` fills decision columns of the plans that the engine makes; what it raises, `submit` raises.
+
+        It is given what the model itself decides (`Pipeline.own_decisions`) and may overwrite that.
 
         `defaults` are fields that a request takes over where it was made without them.
         """
@@ -223,7 +229,8 @@ class Engine:
                 nothing_else = not (advance.calls or admitted or decoder.ended > ended)
                 self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
         return RoundReport(
-            advance.rows, advance.network_rows, advance.calls, len(finished), len(self._waiting), len(self._pool),
+            advance.rows, advance.network_rows, advance.body_rows, advance.calls,
+            len(finished), len(self._waiting), len(self._pool),
             len(beside) + len(after), decoder.ended - ended, admitted, tuple(finished),
             RoundTimes(begun, rows_done, calls),
         )  # fmt: skip
@@ -231,7 +238,7 @@ class Engine:
     def _admit(self, order: Order, finished: list[int]) -> tuple[int, ...]:
         admitted = self._admission.admit(order.admit)
         for job, error in admitted.failures:
-            self._emit(self._result(job, error=error))
+            self._emit(replace(self._result(job), error=error))
             finished.append(job.number)
         return tuple(admitted.tickets)
 
@@ -286,10 +293,11 @@ class Engine:
         if not self._pool.holds(slot):
             return False  # cancelled, or failed already
         self._pool.release(slot.index, slot.job)
+        result = self._result(slot.job, slot.fusion_record)
         if isinstance(outcome, HeadraceError):
-            self._emit(self._result(slot.job, error=outcome))
+            self._emit(replace(result, error=outcome))
         else:
-            self._emit(self._result(slot.job, pixels=outcome))
+            self._emit(replace(result, pixels=outcome[0], others=tuple(outcome[1:])))
         return True
 
     def _emit(self, result: Result) -> None:
@@ -298,8 +306,9 @@ class Engine:
         else:
             self.on_result(result)
 
-    def _result(self, job: Job, pixels: Pixels | None = None, error: HeadraceError | None = None) -> Result:
-        return Result(job.number, job.request, job.plan, self._planner.settings(job.request, job.plan), pixels, error)
+    def _result(self, job: Job, record: Mapping[str, object] | None = None) -> Result:
+        settings = {**self._planner.settings(job.request, job.plan), **(record or {})}
+        return Result(job.number, job.request, job.plan, settings)
 
     def close(self) -> None:
         """Ends the threads of lane and text encoders, where there are any; what they were given comes to its end."""

@@ -31,7 +31,7 @@ class Planner:
         self._plans: OrderedDict[tuple[str, int, float], Plan] = OrderedDict()
 
     def plan(self, request: Request) -> Plan:
-        """The request's solver, steps and guidance scale as a plan, with what `decide` adds. Raises `SolverError`."""
+        """The request's solver, steps and guidance scale as a plan, with what model and `decide` add: `SolverError`."""
         solver = request.solver or ""
         key = (solver.lower(), request.steps, self._pipeline.guidance(request))
         with self._lock:  # requests are planned by whoever submits them
@@ -49,10 +49,12 @@ class Planner:
         options = {"eta": 0.0} if "eta" in signature(scheduler.step).parameters else {}
         plan = trace(scheduler, request.steps, step_options=options)
         plan = plan.with_columns(guidance=self._pipeline.guidance(request))
+        plan = self._pipeline.own_decisions(plan)
         return plan if self._decide is None else self._decide(plan)
 
     def check(self, plan: Plan) -> None:
         """Raises `PlanError` where a plan holds decisions that this pipeline would not carry out."""
+        self._check_fusion(plan)
         carried_out = {"guidance", "scale", "crossing", *self._pipeline.columns}
         for name, column in COLUMNS.items():
             if column.owner == SOLVER or name in carried_out:
@@ -78,6 +80,26 @@ class Planner:
         if (plan.guidance != 1).any() and not self._pipeline.guided:
             raise PlanError(
                 f"the plan uses guidance and {self._pipeline.name} has no unconditional branch", "Set guidance to 1"
+            )
+
+    def _check_fusion(self, plan: Plan) -> None:
+        factors, name = self._pipeline.fusion_factors, self._pipeline.name
+        without = np.flatnonzero(~np.isin(plan.fusion, factors))
+        if without.size:
+            row = int(without[0])
+            problem = f"row {row} of the plan sets fusion to K={plan.fusion[row]}"
+            if self._pipeline.pictures > 1:
+                raise PlanError(
+                    f"{problem}, and {name} makes {self._pipeline.pictures} pictures of one latent: its autoencoder "
+                    "fuses them, so K is the same in every row",
+                    "Leave fusion at 1; for another K, load a model whose autoencoder was trained for it",
+                )
+            known = ", ".join(str(factor) for factor in factors)
+            raise PlanError(f"{problem}, and {name} has networks for K = {known}", "Set fusion to one of these")
+        if self._pipeline.row_cache is not None and (plan.fusion > 1).any():
+            raise PlanError(
+                f"the plan fuses rows and {name} was loaded with a cache of block values",
+                "Values that K requests share belong to none of them: leave the cache or the fusion out",
             )
 
     def sizes(self, plan: Plan, shape: LatentShape) -> Mapping[float, LatentShape]:

@@ -17,14 +17,18 @@ from headrace.request import Request
 
 @dataclass(frozen=True)
 class Result:
-    """One request's picture, or the error that it alone failed with.
+    """One request's picture (or pictures), or the error that it alone failed with.
 
     Attributes:
         number: the ticket that `Engine.submit` gave.
         request: as submitted.
         plan: the rows that were executed, with every decision on record.
-        settings: solver, steps, guidance scale, height and width as resolved from the model's defaults.
+        settings: solver, steps, guidance scale, height and width as resolved from the model's defaults. Where rows
+            shared evaluations of the network, "fusion_rows" is the K that each was evaluated with: a short group may
+            have fallen back to a smaller K than `plan` says; "padded_rows" are those whose group was padded.
         pixels: uint8 [H, W, channels], or None where `error` is set.
+        others: of a model that makes several pictures of one request's latents (`Pipeline.pictures`), those behind the
+            first, each uint8 [H, W, channels].
     """
 
     number: int
@@ -33,15 +37,24 @@ class Result:
     settings: Mapping[str, object] = field(default_factory=dict)
     pixels: npt.NDArray[np.uint8] | None = None
     error: HeadraceError | None = None
+    others: tuple[npt.NDArray[np.uint8], ...] = ()
 
     @property
     def image(self) -> Image.Image:
-        """The picture. Raises the request's own error where it failed."""
+        """The picture, the first of several. Raises the request's own error where it failed."""
+        return self.images[0]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """All pictures, most often one. Raises the request's own error where it failed."""
         if self.error is not None:
             raise self.error
         assert self.pixels is not None
-        pixels = self.pixels[:, :, 0] if self.pixels.shape[2] == 1 else self.pixels
-        return Image.fromarray(pixels)
+        return [_image(pixels) for pixels in (self.pixels, *self.others)]
+
+
+def _image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,9 @@ class RoundReport:
 
     Attributes:
         rows: plan rows that were evaluated.
-        network_rows: the same, both guidance branches counted.
+        network_rows: the same, both guidance branches counted, without what pads groups.
+        body_rows: evaluations of the part of the network that fused rows share: one a group and branch, padded or not.
+            Where nothing is fused, `network_rows`.
         calls: network calls.
         finished: requests whose picture was made, or failed.
         waiting: requests without a slot when it ended.
@@ -64,6 +79,7 @@ class RoundReport:
 
     rows: int = 0
     network_rows: int = 0
+    body_rows: int = 0
     calls: int = 0
     finished: int = 0
     waiting: int = 0

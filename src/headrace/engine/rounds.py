@@ -1,15 +1,23 @@
-"""The denoising part of a round: rows grouped by batch key, called and updated; who fails, fails alone."""
+"""The denoising part of a round: rows grouped by batch key, called and updated; who fails, fails alone.
+
+Rows that share an evaluation (K > 1) are grouped anew in every round, from those that run in it. One that raises fails
+alone there too: its group is halved, and each half goes on at the same K, padded. So does one that makes the outputs
+of its group NaN or infinite, on a CPU: elsewhere looking at once would mean to wait for the device, and whoever shared
+that evaluation fails with it.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 
 from headrace.engine.batch import Batch
 from headrace.engine.decoding import execution_error
+from headrace.engine.grouping import group
 from headrace.engine.health import Health
 from headrace.engine.runner import Runner
 from headrace.engine.settings import EngineSettings
@@ -19,12 +27,21 @@ from headrace.errors import HeadraceError
 from headrace.models.pipelines.base import Pipeline
 
 
+@dataclass(frozen=True)
+class Call:
+    """What is evaluated in one network call: groups of at most K = `fusion` slots; at K = 1 a slot is a group."""
+
+    fusion: int
+    groups: list[list[Slot]]
+
+
 @dataclass
 class Advance:
-    """What one round's denoising did, and the slots that failed in it."""
+    """What one round's denoising did, and the slots that failed in it. The counts are `RoundReport`'s."""
 
     rows: int = 0
     network_rows: int = 0
+    body_rows: int = 0
     calls: int = 0
     failures: list[tuple[Slot, HeadraceError]] = field(default_factory=list)
 
@@ -47,52 +64,78 @@ class Rounds:
         `between` is called after every network call.
         """
         done = Advance()
-        for group in self._calls(slots):
-            self._evaluate(group, done)
+        for call in self._calls(slots):
+            self._evaluate(call, done)
             between()
         return done
 
-    def _calls(self, slots: Sequence[Slot]) -> Iterator[list[Slot]]:
-        """Slots by batch key, a call's network rows within the budget (counted at the default size)."""
-        groups: dict[BatchKey, list[Slot]] = defaultdict(list)
+    def _calls(self, slots: Sequence[Slot]) -> Iterator[Call]:
+        """Slots by batch key and K; a call's rows of the network's body are within the budget."""
+        alike: dict[BatchKey, list[Slot]] = defaultdict(list)
         for slot in slots:
-            groups[slot.key].append(slot)
-        for (shape, *_), group in groups.items():
-            most = max(1, self._area_budget // (shape[1] * shape[2]))
-            call: list[Slot] = []
-            rows = 0
-            for slot in group:
-                if call and rows + slot.network_rows > most:
-                    yield call
-                    call, rows = [], 0
-                call.append(slot)
-                rows += slot.network_rows
-            yield call
+            alike[slot.key].append(slot)
+        for (shape, *_), sharing in alike.items():
+            most = max(1, self._area_budget // (shape[1] * shape[2]))  # counted at the default size
+            groups = group([slot.fused_row for slot in sharing], self._pipeline.fusion_factors)
+            for fusion, of_one in groupby(groups, key=lambda one: one.fusion):
+                members = [[sharing[place] for place in one.members] for one in of_one]
+                yield from _within(most, fusion, members)
 
-    def _evaluate(self, slots: list[Slot], done: Advance) -> None:
+    def _evaluate(self, call: Call, done: Advance) -> None:
+        slots = [slot for members in call.groups for slot in members]
         try:
-            batch = Batch(slots, self._dtype, sorted(self._pipeline.columns))
+            batch = Batch(call.groups, self._dtype, sorted(self._pipeline.columns), call.fusion)
             rows = batch.rows()
             with self._timings.measure("network"):
                 outputs = self._runner(rows)
             guided = batch.guide(outputs)
             _check_shape(guided, slots)
+            if call.fusion > 1 and len(slots) > 1 and guided.device.type == "cpu":
+                _check_finite(guided)
         except Exception as error:
-            self._isolate(slots, error, done)
+            self._isolate(call, error, done)
             return
-        self.health.record(slots, batch.commit(guided))
         done.rows += len(slots)
-        done.network_rows += len(rows)
+        done.network_rows += batch.network_rows
+        done.body_rows += len(rows) // call.fusion
         done.calls += 1
+        self.health.record(slots, batch.commit(guided))
 
-    def _isolate(self, slots: list[Slot], error: Exception, done: Advance) -> None:
-        """Nothing was changed yet: halve the call until the request that makes it fail stands alone."""
-        if len(slots) == 1:
-            done.failures.append((slots[0], execution_error("network", error)))
+    def _isolate(self, call: Call, error: Exception, done: Advance) -> None:
+        """Nothing was changed yet: halve the call, and then its group, until who makes it fail stands alone."""
+        groups = call.groups
+        if len(groups) == 1:
+            groups = _halves(groups[0])
+        if len(groups) == 1:
+            done.failures.append((groups[0][0], execution_error("network", error)))
             return
-        middle = len(slots) // 2
-        self._evaluate(slots[:middle], done)
-        self._evaluate(slots[middle:], done)
+        middle = len(groups) // 2
+        self._evaluate(Call(call.fusion, groups[:middle]), done)
+        self._evaluate(Call(call.fusion, groups[middle:]), done)
+
+
+def _halves(members: list[Slot]) -> list[list[Slot]]:
+    middle = len(members) // 2
+    return [half for half in (members[:middle], members[middle:]) if half]
+
+
+def _within(most: int, fusion: int, groups: list[list[Slot]]) -> Iterator[Call]:
+    """The groups as calls of at most so many rows of the network's body, where a group takes one in each branch."""
+    taken: list[list[Slot]] = []
+    rows = 0
+    for members in groups:
+        needed = 2 if any(slot.guided for slot in members) else 1
+        if taken and rows + needed > most:
+            yield Call(fusion, taken)
+            taken, rows = [], 0
+        taken.append(members)
+        rows += needed
+    yield Call(fusion, taken)
+
+
+def _check_finite(outputs: torch.Tensor) -> None:
+    if not torch.isfinite(outputs).all():
+        raise FloatingPointError("the network's output is NaN or infinite for rows that share an evaluation")
 
 
 def _check_shape(outputs: torch.Tensor, slots: Sequence[Slot]) -> None:

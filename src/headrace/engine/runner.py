@@ -1,10 +1,15 @@
-"""Calls the denoiser: optional compilation, with batch sizes padded to a few buckets."""
+"""Calls the denoiser: optional compilation, with batch sizes padded to a few buckets.
+
+Where K rows share an evaluation, buckets count groups, and padding is whole groups.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from headrace.engine.allocator import keep_freed_memory
@@ -39,7 +44,7 @@ class Runner:
         """The model outputs, [N, C, h, w] float32."""
         wanted = len(rows)
         if self._padded:
-            rows = _pad(rows, self._bucket(wanted))
+            rows = _pad(rows, self._bucket(wanted // rows.fusion) * rows.fusion)
         if self._graphs:
             # CUDA graphs reuse their output buffers: tell them that the last call's outputs were consumed.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -50,19 +55,23 @@ class Runner:
 
 
 def _pad(rows: Rows, size: int) -> Rows:
-    """Repeats the last row up to `size`; its copies' outputs are thrown away."""
-    extra = size - len(rows)
-    if extra <= 0:
+    """Repeats the last group up to `size` rows; its copies' outputs are thrown away."""
+    fusion = rows.fusion
+    copies = (size - len(rows)) // fusion
+    if copies <= 0:
         return rows
 
     def padded(tensor: torch.Tensor) -> torch.Tensor:
-        return torch.cat([tensor, tensor[-1:].expand(extra, *tensor.shape[1:])])
+        return torch.cat([tensor, tensor[-fusion:].repeat(copies, *[1] * (tensor.dim() - 1))])
+
+    def padded_host(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.concatenate([array, np.tile(array[-fusion:], (copies, *[1] * (array.ndim - 1)))])
 
     return replace(
         rows,
         sample=padded(rows.sample),
         timestep=padded(rows.timestep),
         conditioning={name: padded(tensor) for name, tensor in rows.conditioning.items()},
-        branches=np.append(rows.branches, np.full(extra, rows.branches[-1])),
-        columns={name: np.concatenate([c, np.repeat(c[-1:], extra, 0)]) for name, c in rows.columns.items()},
+        branches=padded_host(rows.branches),
+        columns={name: padded_host(column) for name, column in rows.columns.items()},
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headrace.engine import coefficients as at
 from headrace.engine.coefficients import coefficients
+from headrace.engine.grouping import FusedRow
 from headrace.models.conditioning import Conditioning, Signature
 from headrace.models.crossing import crossed, pooled
 from headrace.models.pipelines.base import LatentShape
@@ -44,7 +46,8 @@ class Slot:
 
     `latents` is [C, h, w] float32 on the device, of the size of the row that comes next; registers are a ring of the
     last ones, allocated where the size changes. `conditionings` are those of each scale in the plan. `decoding` is how
-    far the decoder is, once it began.
+    far the decoder is, once it began. `evaluated` is what K each row that is done was evaluated with, and whether its
+    group was padded.
     """
 
     decoding: Decoding | None = None
@@ -56,6 +59,7 @@ class Slot:
         self._conditionings = conditionings
         self._device = device
         self.cache = SlotCache()
+        self.evaluated: list[tuple[int, bool]] = []
         self.row = 0
         self.generator = self._stream()
         noise = pooled(self._noise(self.generator, job.shape), self.shape)
@@ -79,13 +83,34 @@ class Slot:
 
     @property
     def key(self) -> BatchKey:
-        """What rows must agree on to share a network call: latent shape, conditioning shapes and the key columns."""
+        """What rows must agree on to share a network call: latent shape, conditioning shapes and the key columns.
+
+        Fusion apart: a short group falls back to another K, so who shares a call is then up to grouping.
+        """
         return self.shape, self.conditioning.signature, self.table.keys[self.row]
 
     @property
-    def network_rows(self) -> int:
-        """Network rows that the current plan row costs: two where guidance is on."""
-        return 2 if self.table.guided[self.row] else 1
+    def guided(self) -> bool:
+        """Whether the row that comes next evaluates both guidance branches."""
+        return bool(self.table.guided[self.row])
+
+    @property
+    def fused_row(self) -> FusedRow:
+        """The row that comes next, as grouping sees it."""
+        told = self.table.table[self.row]
+        return FusedRow(self.table.fusion[self.row], float(told[at.TIMESTEP]), float(told[at.INPUT_SCALE]), self.guided)
+
+    @property
+    def fusion_record(self) -> dict[str, list[int]]:
+        """What the rows were evaluated with, where any of them shared its evaluation; empty where none did.
+
+        "fusion_rows": K of each row. "padded_rows": rows, counted from 0, whose group was short and was padded; left
+        out where there are none.
+        """
+        if all(fusion == 1 for fusion, _ in self.evaluated) and (self.job.plan.fusion == 1).all():
+            return {}
+        padded = [row for row, (_, short) in enumerate(self.evaluated) if short]
+        return {"fusion_rows": [fusion for fusion, _ in self.evaluated], **({"padded_rows": padded} if padded else {})}
 
     def replan(self, job: Job) -> None:
         """Goes on with another plan of this job, equal in the rows that are done (`headrace.engine.replanning`)."""

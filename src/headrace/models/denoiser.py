@@ -1,4 +1,8 @@
-"""The denoiser protocol: rows in, outputs out."""
+"""The denoiser protocol: rows in, outputs out.
+
+A denoiser evaluates each row by itself, but for one: where the rows' `fusion` is K > 1 (FuseBatch), K rows that stand
+together are a group, which the network evaluates at once.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ UNCONDITIONAL = 1
 class Rows:
     """What one network call evaluates: N rows that share a batch key.
 
+    With K = `fusion` > 1, N is a multiple of K; the K rows of a group are of one guidance branch and have one timestep,
+    and some may be copies that make a short group full, whose outputs nobody reads.
+
     Attributes:
         sample: [N, C, h, w] network input, already multiplied by the plan's `input_scale`, in the network's dtype.
         timestep: [N] float32, what the network is told.
@@ -38,6 +45,12 @@ class Rows:
 
     def __len__(self) -> int:
         return self.sample.shape[0]
+
+    @property
+    def fusion(self) -> int:
+        """K, the rows that share an evaluation; 1 where the denoiser reads no such column."""
+        fusion = self.columns.get("fusion")
+        return 1 if fusion is None else int(fusion[0])
 
 
 class Denoiser(Protocol):

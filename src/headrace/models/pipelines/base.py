@@ -15,6 +15,7 @@ from headrace.request import Request
 
 if TYPE_CHECKING:
     from headrace.models.row_cache import RowCache
+    from headrace.plan.plan import Plan
 
 LatentShape = tuple[int, int, int]
 # A part of a decoder: what the part before it left, [N, ...], -> what the next one takes.
@@ -43,6 +44,20 @@ class Pipeline(ABC):
     def columns(self) -> frozenset[str]:
         """What the denoiser reads of a plan, besides guidance: decision columns and what follows from them."""
         return frozenset() if self.row_cache is None else self.row_cache.columns
+
+    @property
+    def fusion_factors(self) -> tuple[int, ...]:
+        """K's of the plan's column `fusion` that the network has: images that share an evaluation (FuseBatch)."""
+        return (1,)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that one request's latents are decoded to: 1, or the K of a fused autoencoder (FB-AE)."""
+        return 1
+
+    def own_decisions(self, plan: Plan) -> Plan:
+        """The plan with what the model itself decides where nobody else does, such as its network's fusion policy."""
+        return plan
 
     @property
     @abstractmethod
@@ -107,7 +122,10 @@ class Pipeline(ABC):
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents [N, C, h, w] -> uint8 pixels [N, H, W, channels], on the latents' device."""
+        """Latents [N, C, h, w] -> uint8 pixels [N, H, W, channels], on the latents' device.
+
+        Where `pictures` is P > 1: [N*P, H, W, channels], the P of a row together.
+        """
 
     @property
     def max_chunks(self) -> int:
@@ -117,8 +135,8 @@ class Pipeline(ABC):
     def decoder_chunks(self, shape: LatentShape, chunks: int) -> Sequence[Chunk]:
         """`decode` for latents of this shape as at most `chunks` parts of about equal time.
 
-        The first takes latents [N, C, h, w], the last returns uint8 pixels [N, H, W, channels]; one after another they
-        do exactly what `decode` does.
+        The first takes latents [N, C, h, w], the last returns uint8 pixels; one after another they do exactly what
+        `decode` does.
         """
         return [self.decode]
 

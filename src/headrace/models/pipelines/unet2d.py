@@ -1,4 +1,9 @@
-"""What the families without text share: a `UNet2DModel`, unconditional or with class embeddings."""
+"""What the families without text share: a `UNet2DModel`, unconditional or with class embeddings.
+
+A network whose configuration has `factors` evaluates K rows at once, for each K of these (FuseBatch). It is a part of
+a folder whose class is registered (`headrace.models.pipelines.parts`): called as a `UNet2DModel` is, with `fusion` = K
+beside it, and its `decide(plan)` says what it decides of plans.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +16,40 @@ from headrace.errors import UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.models.pipelines.base import Pipeline, require_class, require_settings
+from headrace.plan.plan import Plan
 from headrace.request import Request
 
 
 class UNet2DPipeline(Pipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
-    networks = frozenset({"UNet2DModel"})
+    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel"})
 
     @property
     @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
+
+    @property
+    @override
+    def columns(self) -> frozenset[str]:
+        return super().columns | {"fusion"} if self._fuses else super().columns
+
+    @property
+    @override
+    def fusion_factors(self) -> tuple[int, ...]:
+        return tuple(sorted(self.components.unet.config["factors"])) if self._fuses else super().fusion_factors
+
+    @property
+    def _fuses(self) -> bool:
+        return "factors" in self.components.unet.config
+
+    @override
+    def own_decisions(self, plan: Plan) -> Plan:
+        if not self._fuses:
+            return plan
+        decided: Plan = self.components.unet.decide(plan)
+        return decided
 
     @override
     def check_model(self) -> None:
@@ -49,7 +76,8 @@ class UNet2DPipeline(Pipeline):
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False)[0]
+        options = {"fusion": rows.fusion} if self._fuses else {}
+        output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False, **options)[0]
         return output[:, : rows.sample.shape[1]]
 
 
