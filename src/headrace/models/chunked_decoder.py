@@ -72,10 +72,11 @@ class _Chunk:
 def can_be_cut(autoencoder: Any) -> bool:
     """Whether it is an `AutoencoderKL` whose decoder's steps are known here and are all that decoding does.
 
-    Others (`VQModel`, `AutoencoderTiny`) decode whole, and so does one that was told to decode tiles or slices, was
-    compiled, or has hooks on the decoder.
+    So is a subclass that decodes as that class does; a sequence of modules may stand in place of its last norm. Others
+    (`VQModel`, `AutoencoderTiny`) decode whole, and so does one that was told to decode tiles or slices, was compiled,
+    or has hooks on the decoder.
     """
-    if type(autoencoder) is not AutoencoderKL or autoencoder.use_tiling or autoencoder.use_slicing:
+    if not _decodes_as_diffusers(type(autoencoder)) or autoencoder.use_tiling or autoencoder.use_slicing:
         return False
     decoder = autoencoder.decoder
     if type(decoder) is not Decoder or decoder._compiled_call_impl is not None or hasattr(autoencoder, "_hf_hook"):
@@ -85,6 +86,11 @@ def can_be_cut(autoencoder: Any) -> bool:
         return False
     known = type(decoder.mid_block) is UNetMidBlock2D
     return known and all(type(block) in (UpDecoderBlock2D, AttnUpDecoderBlock2D) for block in decoder.up_blocks)
+
+
+def _decodes_as_diffusers(kind: Any) -> bool:
+    own = AutoencoderKL
+    return issubclass(kind, own) and kind.decode is own.decode and kind._decode is own._decode
 
 
 def balanced(costs: Sequence[int], parts: int) -> list[int]:
@@ -137,7 +143,20 @@ def _modules(autoencoder: Any, positions: int) -> Iterator[tuple[torch.nn.Module
         for upsampler in block.upsamplers or ():
             positions *= 4
             yield upsampler, positions
-    for module in (decoder.conv_norm_out, decoder.conv_act, decoder.conv_out):
+    yield from _head(autoencoder, positions)
+
+
+def _head(autoencoder: Any, positions: int) -> Iterator[tuple[torch.nn.Module, int]]:
+    """The last norm, activation and convolution; where a latent is decoded to `pictures`, they come out of a module
+    before the norm, and the rest is done for each.
+    """
+    decoder = autoencoder.decoder
+    norms = [decoder.conv_norm_out]
+    if isinstance(decoder.conv_norm_out, torch.nn.Sequential):
+        unfusion, *norms = decoder.conv_norm_out
+        yield unfusion, positions
+        positions *= getattr(autoencoder, "pictures", 1)
+    for module in (*norms, decoder.conv_act, decoder.conv_out):
         yield module, positions
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from headrace.errors import ModelError
-from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, group_times, groups_of
+from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, group_times
 from headrace.techniques.fusebatch.transfer import copy_body, copy_head
 
 
@@ -58,11 +58,11 @@ class FusedUNet(nn.Module):
 
         `class_labels` is [B*K]. Raises `ValueError` where the rows are not a multiple of K.
         """
-        groups = groups_of(len(sample), self.factor)
+        fused = self.fusion(sample)
         times = group_times(timestep, sample, self.factor)
         if class_labels is not None:
-            class_labels = class_labels.reshape(groups, self.factor)
-        features = self.body(self.fusion(sample), times, class_labels, return_dict=False)[0]
+            class_labels = class_labels.reshape(-1, self.factor)
+        features = self.body(fused, times, class_labels, return_dict=False)[0]
         if self.body.config.time_embedding_type != "fourier":
             return self.head(self.unfusion(features))
         # There the network divides what it returns by its timesteps: undone before the head, done behind it.

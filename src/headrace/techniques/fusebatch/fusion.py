@@ -22,7 +22,8 @@ class Fusion(nn.Module):
     which image was which. Input [B*K, C, h, w], the K images of a group together; output [B, 8C, h, w].
 
     All indices run in two convolutions: the first is grouped, and the sum over j of the second ones is one convolution
-    of all K hidden maps (whose bias is the sum of K biases). Raises `ModelError` for an even kernel.
+    of all K hidden maps (whose bias is the sum of K biases). Raises `ModelError` for an even kernel, and `ValueError`
+    for images that are not a multiple of K.
     """
 
     def __init__(self, channels: int, factor: int, kernel_size: int = 3) -> None:
@@ -44,8 +45,8 @@ class Fusion(nn.Module):
 
     @override
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        height, width = images.shape[2:]
-        groups = images.reshape(-1, self.factor * self.channels, height, width)
+        count = groups_of(len(images), self.factor)
+        groups = images.reshape(count, self.factor * self.channels, *images.shape[2:])
         hidden = functional.silu(self.expand(groups))
         compose = self.compose
         weight = compose.weight.unflatten(0, (self.factor, -1)).transpose(0, 1).flatten(1, 2)
