@@ -13,6 +13,7 @@ from headrace.cli import (
     compare,
     demo,
     evaluate,
+    fuse,
     generate,
     models,
     plan,
@@ -43,6 +44,7 @@ calibrate.app.command("latency", epilog=calibrate_latency.EPILOG)(calibrate_late
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("fuse", epilog=fuse.EPILOG)(fuse.fuse)
 app.add_typer(study.app, name="study")
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("tune", epilog=tune.EPILOG)(tune.tune)

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
+
+UNET = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D",) * 2,
+    "up_block_types": ("UpBlock2D",) * 2,
+    "norm_num_groups": 4,
+}
+
+
+@pytest.fixture
+def models(tmp_path):
+    torch.manual_seed(0)
+    for name, network in (("k1", UNet2DModel(**UNET)), ("k2", FuseBatchUNet2DModel([2], UNET))):
+        DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+def test_networks_become_one_model_that_is_listed(headrace, models):
+    arguments = ("--network", models / "k1", "--network", models / "k2")
+    outcome = headrace("fuse", models / "all", *arguments, "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)["factors"] == [1, 2]
+    [row] = json.loads(headrace("models", "--dir", models / "all", "--json").out)[-1:]
+    assert row["error"] is None
+    assert row["default_size"] == [8, 8]
+    assert "K = 1, 2" in headrace("fuse", models / "again", *arguments).out
+
+
+def test_a_folder_that_is_there_and_one_that_is_not_are_refused(headrace, models):
+    taken = headrace("fuse", models / "k2", "--network", models / "k1")
+    assert taken.status == 1
+    assert "is there already" in taken.err
+    missing = headrace("fuse", models / "all", "--network", models / "none")
+    assert "there is no model" in missing.err
+    assert not (models / "all").exists()

@@ -1,0 +1,110 @@
+"""Networks of several fusion factors in one folder."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiTPipeline, LDMPipeline, UNet2DModel
+
+from headrace.errors import ModelError, PlanError, UnsupportedModelError
+from headrace.models.pipelines.loading import load
+from headrace.techniques.fusebatch.collection import collect, write
+from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
+from tiny_networks import autoencoder, dit_transformer, quantised_autoencoder
+
+UNET = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D",) * 2,
+    "up_block_types": ("UpBlock2D",) * 2,
+    "norm_num_groups": 4,
+}
+
+
+def network(factor, kernel_size=3, **options):
+    torch.manual_seed(factor)
+    unet = UNET | options
+    return UNet2DModel(**unet) if factor == 1 else FuseBatchUNet2DModel([factor], unet, kernel_size)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """model(K, ...) -> folder of a pixel model for this K."""
+
+    def build(factor, scheduler=None, dtype=torch.float32, name=None, **options):
+        folder = tmp_path / (name or f"k{factor}")
+        pipeline = DDPMPipeline(network(factor, **options).to(dtype), scheduler or DDPMScheduler())
+        pipeline.save_pretrained(folder)
+        return folder
+
+    return build
+
+
+def test_each_factor_keeps_its_network(model, tmp_path):
+    sources = [model(4), model(1, dropout=0.1), model(2)]
+    collected = collect(sources)
+    (tmp_path / "all").mkdir()
+    write(collected, sources[0], tmp_path / "all")
+    pipeline = load(tmp_path / "all")
+    assert pipeline.fusion_factors == (1, 2, 4)
+    images = torch.randn(4, 3, 8, 8)
+    with torch.inference_mode():
+        for factor in (1, 2, 4):
+            found = pipeline.network(images, 5, fusion=factor).sample
+            torch.testing.assert_close(found, network(factor).eval()(images, 5).sample)
+
+
+def test_a_policy_is_kept_and_weights_keep_their_type(model, tmp_path):
+    sources = [model(1, dtype=torch.float16), model(2)]
+    (tmp_path / "all").mkdir()
+    write(collect(sources, "2:0.75,1:0.25"), sources[0], tmp_path / "all")
+    loaded = FuseBatchUNet2DModel.from_pretrained(tmp_path / "all" / "unet")
+    assert loaded.config.policy == [[2, 0.75], [1, 0.25]]
+    assert collect(sources).dtype == torch.float16
+
+
+def test_latent_models_need_the_same_autoencoder(tmp_path):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        first, second = quantised_autoencoder(), quantised_autoencoder()
+    sources = []
+    for factor, vqvae in ((1, first), (2, first), (4, second)):
+        sources.append(tmp_path / f"latent{factor}")
+        LDMPipeline(vqvae, network(factor), DDIMScheduler()).save_pretrained(sources[-1])
+    assert collect(sources[:2]).factors == (1, 2)
+    with pytest.raises(ModelError, match="'vqvae' of latent1 is not that of latent4"):
+        collect([sources[0], sources[2]])
+
+
+def test_models_that_do_not_belong_together_are_refused(model):
+    first = model(1)
+    for other, words in (
+        (model(2, block_out_channels=(8, 32)), r"block_out_channels: \[8, 16\] and \[8, 32\]"),
+        (model(2, name="betas", scheduler=DDPMScheduler(beta_end=0.1)), "solvers of k1 and betas differ in beta_end"),
+        (model(1, name="again"), "k1 and again both have a network for K = 1"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            collect([first, other])
+    with pytest.raises(ModelError, match=r"kernels of the networks differ: \[3, 5\]"):
+        collect([model(2), model(4, kernel_size=5)])
+    with pytest.raises(PlanError, match="K=4"):
+        collect([first, model(2)], "4:0.5,1:0.5")
+    with pytest.raises(ModelError, match="no model"):
+        collect([])
+
+
+def test_a_transformer_has_no_place(model, tmp_path):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        DiTPipeline(dit_transformer(), autoencoder(), DDIMScheduler()).save_pretrained(tmp_path / "dit")
+    with pytest.raises(UnsupportedModelError, match="UNet2DModel"):
+        collect([model(1), tmp_path / "dit"])
+
+
+def test_a_collection_can_be_collected_again(model, tmp_path):
+    sources = [model(1), model(2)]
+    (tmp_path / "two").mkdir()
+    write(collect(sources), sources[0], tmp_path / "two")
+    assert collect([tmp_path / "two", model(4)]).factors == (1, 2, 4)
+    assert json.loads((tmp_path / "two" / "model_index.json").read_text())["unet"][0] == "headrace"
