@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.errors import DataError
+from headrace.errors import DataError, RecipeError
 from headrace.pictures.spread import spread_indices
 from headrace.training.data import ImageSet
 
@@ -15,6 +15,15 @@ def check_enough(data: ImageSet, group: int) -> None:
         raise DataError(
             f"a data set has {len(data)} pictures, and groups are of {group} different ones",
             "Give more pictures, or lower fusion",
+        )
+
+
+def check_batch(batch_size: int, pictures: int) -> None:
+    """Raises `RecipeError` where a batch is not a multiple of the pictures that a latent is of."""
+    if batch_size % pictures:
+        raise RecipeError(
+            f"loop.batch_size is {batch_size}, and a latent of the autoencoder is of {pictures} pictures",
+            f"Set a multiple of {pictures}",
         )
 
 

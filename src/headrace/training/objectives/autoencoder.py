@@ -11,20 +11,23 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 from torch.nn import functional
+from typing_extensions import override
 
 from headrace.errors import RecipeError
 from headrace.evaluation.metrics.paired import psnr
 from headrace.models.pipelines.pixel import downsampling
 from headrace.pictures.grid import image_grid
-from headrace.pictures.spread import spread
+from headrace.techniques.fusebatch.autoencoder import FuseBatchAutoencoderKL
 from headrace.training.data import ImageSet, to_bytes, to_signed
 from headrace.training.export import save_component
+from headrace.training.groups import check_batch, check_enough, spread_groups
 from headrace.training.objectives.objective import Batch, Losses, Objective
-from headrace.training.spaces.autoencoders import encode_moments, load_autoencoder
+from headrace.training.spaces.autoencoders import encode_moments, load_autoencoder, pictures_of, together
 from headrace.training.tables.autoencoder import AutoencoderPhase
 
 _SCORED = 256
 _SHOWN = 24
+_TOGETHER = 32
 
 
 class AutoencoderObjective(Objective):
@@ -32,6 +35,9 @@ class AutoencoderObjective(Objective):
 
     With `train_encoder = false` the encoder is frozen, so the latents that a U-Net has learnt stay what they are, and
     the decoder goes on alone; `latent_noise` then teaches it to forgive small errors of the U-Net.
+
+    With `fusion` = K > 1 it is a `FuseBatchAutoencoderKL`: K pictures through one latent and back (FuseBatch, equation
+    7). A decoder that goes on alone has the K of the autoencoder that it belongs to.
     """
 
     def __init__(self, phase: AutoencoderPhase, data: ImageSet, folder: Path) -> None:
@@ -39,16 +45,27 @@ class AutoencoderObjective(Objective):
         self.phase = phase
         self.data = data
         self.autoencoder = build_autoencoder(phase) if phase.train_encoder else load_autoencoder(folder)
+        check_groups(phase, self.group)
+        check_enough(data, self.group)
         if not phase.train_encoder:
             self.autoencoder.encoder.requires_grad_(False)
             self.autoencoder.quant_conv.requires_grad_(False)
+
+    @property
+    @override
+    def group(self) -> int:
+        """Pictures that one latent is of."""
+        return pictures_of(self.autoencoder)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """`images`: float32 [B, 3, H, W] in [-1, 1]."""
         return {"images": to_signed(self.data.images[indices]).to(self.autoencoder.device)}
 
     def draws(self, count: int, generator: torch.Generator) -> Batch:
-        """`posterior` and `noise`, each normal [B, C, h, w]: for the sample of the latents and for `latent_noise`."""
+        """`posterior` and `noise`, each normal [B, C, h, w]: for the sample of the latents and for `latent_noise`.
+
+        A latent of several pictures takes what is drawn for the first of them.
+        """
         config = self.autoencoder.config
         size = [side // downsampling(self.autoencoder) for side in self.data.images.shape[-2:]]
         shape, device = (count, config.latent_channels, *size), generator.device
@@ -60,9 +77,10 @@ class AutoencoderObjective(Objective):
         images = batch["images"]
         with torch.set_grad_enabled(self.phase.train_encoder and torch.is_grad_enabled()):
             posterior = self.autoencoder.encode(images).latent_dist
-        latents = posterior.mean + posterior.std * batch["posterior"]
+        latents = posterior.mean + posterior.std * batch["posterior"][:: self.group]
         if self.phase.latent_noise:
-            latents = latents + self.phase.latent_noise / self.autoencoder.config.scaling_factor * batch["noise"]
+            noise = batch["noise"][:: self.group]
+            latents = latents + self.phase.latent_noise / self.autoencoder.config.scaling_factor * noise
         error = self.autoencoder.decode(latents).sample.float() - images
         pixels = charbonnier(error)
         gradients = difference_loss(error) + difference_loss(functional.avg_pool2d(error, 2))
@@ -76,29 +94,46 @@ class AutoencoderObjective(Objective):
 
     def sample_grid(self) -> Image.Image:
         """Pictures of the data set beside their reconstructions."""
-        images = spread(self.data.images, _SHOWN)
+        images = self._spread(_SHOWN)
         pairs = torch.stack([images, reconstruct(self.autoencoder, images)], dim=1).flatten(0, 1)
         return image_grid(pairs, columns=8)
 
     def scores(self) -> dict[str, float]:
         """`psnr`: of the reconstructions, dB, the mean over pictures."""
-        images = spread(self.data.images, _SCORED)
+        images = self._spread(_SCORED)
         return {"psnr": psnr(images, reconstruct(self.autoencoder, images)).mean().item()}
+
+    def _spread(self, most: int) -> torch.Tensor:
+        """At most so many pictures of the data set, uint8, in whole groups."""
+        return self.data.images[spread_groups(len(self.data), most, self.group)]
 
     def export(self, folder: Path) -> None:
         """Write `vae`, with latents of zero mean and unit deviation a channel where the encoder was trained too."""
         autoencoder = copy.deepcopy(self.autoencoder)
         if self.phase.train_encoder:
-            normalise_latents(autoencoder, self.data.images)
+            whole = len(self.data) - len(self.data) % self.group
+            normalise_latents(autoencoder, self.data.images[:whole])
         save_component(autoencoder, folder / "vae")
 
 
 def build_autoencoder(phase: AutoencoderPhase) -> AutoencoderKL:
     """The network that the recipe describes. Raises `RecipeError` when diffusers refuses the arguments."""
     try:
+        if phase.fusion > 1:
+            return FuseBatchAutoencoderKL(factor=phase.fusion, kernel_size=phase.fusion_kernel, **phase.network)
         return AutoencoderKL(**phase.network)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"the autoencoder's network is refused: {error}", "See diffusers' AutoencoderKL") from None
+
+
+def check_groups(phase: AutoencoderPhase, group: int) -> None:
+    """Raises `RecipeError` where a decoder that goes on alone is of another K, or the batch is not of whole groups."""
+    if phase.fusion not in (1, group):
+        raise RecipeError(
+            f"fusion is {phase.fusion}, and a latent of the autoencoder that goes on is of {group} pictures",
+            f"Set fusion = {group}, or leave it out",
+        )
+    check_batch(phase.loop.batch_size, group)
 
 
 def charbonnier(error: torch.Tensor, epsilon: float = 1e-2) -> torch.Tensor:
@@ -113,9 +148,9 @@ def difference_loss(error: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def reconstruct(autoencoder: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 3, H, W] to uint8 of the same shape, through the mean of the posterior."""
+    """uint8 [N, 3, H, W], in whole groups, to uint8 of the same shape, through the mean of the posterior."""
     parts = []
-    for part in images.split(32):
+    for part in images.split(together(autoencoder, _TOGETHER)):
         mean = autoencoder.encode(to_signed(part).to(autoencoder.device)).latent_dist.mode()
         parts.append(to_bytes(autoencoder.decode(mean).sample).cpu())
     return torch.cat(parts)

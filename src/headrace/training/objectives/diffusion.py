@@ -21,13 +21,14 @@ from headrace.plan.trace import trace
 from headrace.request import Request
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
-from headrace.training.groups import check_enough, spread_groups
+from headrace.training.groups import check_batch, check_enough, spread_groups
 from headrace.training.network import build_network
 from headrace.training.objectives.denoising import DenoisingObjective
 from headrace.training.objectives.objective import Batch
 from headrace.training.processes.build import build_process
 from headrace.training.processes.process import Noised
-from headrace.training.spaces.autoencoders import load_autoencoder, read_autoencoder
+from headrace.training.spaces.autoencoders import load_autoencoder, pictures_of, read_autoencoder
+from headrace.training.spaces.fused_latent import FusedLatentSpace
 from headrace.training.spaces.latent import LatentSpace
 from headrace.training.spaces.low_resolution import make_low_resolution
 from headrace.training.spaces.space import PixelSpace, Space
@@ -85,15 +86,18 @@ class DiffusionObjective(DenoisingObjective):
         return PixelPipeline(DDPMPipeline(unet=self.unet, scheduler=self.process.solver), "training")
 
     def sample_grid(self) -> Image.Image:
-        """Pictures from seeds 0, 1, ...; a class-conditional network's columns are its first ten classes."""
+        """Pictures from seeds 0, 1, ...; a class-conditional network's columns are its first ten classes.
+
+        Those of one fused latent stand side by side.
+        """
         engine = Engine(self.pipeline(), EngineSettings(channels_last=False))
         requests = []
-        for seed in range(_SHOWN):
+        for seed in range(_SHOWN // self.space.group):
             fields = {"seed": seed, "solver": self.process.sampler, "steps": self.phase.sample_steps}
             if self.phase.classes is not None:
                 fields["class_label"] = seed % _COLUMNS % self.phase.classes
             requests.append(Request.parse(fields))
-        pixels = np.stack([np.asarray(result.image) for result in engine.generate(requests)])
+        pixels = np.stack([np.asarray(image) for result in engine.generate(requests) for image in result.images])
         return image_grid(torch.from_numpy(pixels).permute(0, 3, 1, 2), columns=_COLUMNS)
 
     def scores(self) -> dict[str, float]:
@@ -127,7 +131,9 @@ def build_space(phase: DiffusionPhase, images: torch.Tensor, folder: Path) -> Sp
     """The space that the recipe chooses. Raises `RecipeError` or `TrainingError` when latents lack an autoencoder."""
     if phase.space == "latent":
         own = None if phase.autoencoder is None else Path(phase.autoencoder).expanduser()
-        return LatentSpace(load_autoencoder(folder) if own is None else read_autoencoder(own), images, phase.flip)
+        autoencoder = load_autoencoder(folder) if own is None else read_autoencoder(own)
+        kind = FusedLatentSpace if pictures_of(autoencoder) > 1 else LatentSpace
+        return kind(autoencoder, images, phase.flip)
     if phase.autoencoder is not None:
         raise RecipeError("the recipe names an autoencoder, and its space is that of pixels", 'Set space = "latent"')
     return PixelSpace(images, phase.flip)
@@ -142,11 +148,7 @@ def check_groups(phase: DiffusionPhase, data: ImageSet, space: Space) -> None:
         check_enough(one, phase.fusion * space.group)
     if space.group == 1:
         return
-    if phase.loop.batch_size % space.group:
-        raise RecipeError(
-            f"loop.batch_size is {phase.loop.batch_size}, and a latent of the autoencoder is of {space.group} pictures",
-            f"Set a multiple of {space.group}",
-        )
+    check_batch(phase.loop.batch_size, space.group)
     chosen = {"fusion": phase.fusion > 1, "classes": phase.classes, "low_resolution": phase.low_resolution}
     for name in (name for name, value in chosen.items() if value):
         raise RecipeError(

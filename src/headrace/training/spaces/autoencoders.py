@@ -10,9 +10,15 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 
 from headrace.errors import RecipeError, TrainingError
+from headrace.techniques.fusebatch.autoencoder import FuseBatchAutoencoderKL
 from headrace.training.data import to_signed
 
-_KINDS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
+_KINDS = {
+    "AutoencoderKL": AutoencoderKL,
+    "VQModel": VQModel,
+    "FuseBatchAutoencoderKL": FuseBatchAutoencoderKL,
+}
+_TOGETHER = 64
 _PARTS = ("vae", "vqvae")
 
 
@@ -24,7 +30,7 @@ def load_autoencoder(folder: Path) -> AutoencoderKL:
 
 
 def read_autoencoder(folder: Path) -> Any:
-    """The `AutoencoderKL` or `VQModel`, float32, of a diffusers model folder or of a folder of its own.
+    """The autoencoder (KL, fused KL or `VQModel`), float32, of a diffusers model folder or of a folder of its own.
 
     Raises `RecipeError` where there is none, or one that no pipeline here decodes with.
     """
@@ -47,16 +53,28 @@ def read_autoencoder(folder: Path) -> Any:
     return autoencoder
 
 
+def pictures_of(autoencoder: Any) -> int:
+    """How many pictures one latent is of: 1, or the K of a fused autoencoder."""
+    return int(getattr(autoencoder, "pictures", 1))
+
+
+def together(autoencoder: Any, most: int) -> int:
+    """Pictures that are computed at a time: about `most`, in whole groups."""
+    pictures = pictures_of(autoencoder)
+    return max(1, most // pictures) * pictures
+
+
 @torch.no_grad()
 def encode_moments(
     autoencoder: Any, images: torch.Tensor, mirrored: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Mean and deviation of the latents, unscaled: float32 [N, C, h, w] each for uint8 [N, 3, H, W].
 
-    A `VQModel` has no deviation; its latents are those before quantisation. `mirrored`: of the mirror images.
+    Of a fused autoencoder: [N / K, C, h, w], where N is a multiple of K and K pictures stand together. A
+    `VQModel` has no deviation; its latents are those before quantisation. `mirrored`: of the mirror images.
     """
     means, deviations = [], []
-    for part in images.split(64):
+    for part in images.split(together(autoencoder, _TOGETHER)):
         signed = to_signed(part.to(autoencoder.device))
         encoded = autoencoder.encode(signed.flip(-1) if mirrored else signed)
         if hasattr(encoded, "latents"):
