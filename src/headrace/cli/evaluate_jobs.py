@@ -60,7 +60,7 @@ def make_jobs(request: Request, count: int, conditions: Conditions) -> Iterator[
             update["prompt"] = conditions.texts[number % len(conditions.texts)]
         if conditions.classes:
             update["class_label"] = number % conditions.classes
-        yield Job(request.model_copy(update=update), f"{number:06d}")
+        yield Job(request.model_copy(update=update), f"{number:06d}", place=number)
 
 
 def needed_field(pipeline: Any, request: Request) -> str | None:

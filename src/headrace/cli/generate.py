@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.cli.fusion import HELP
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class EngineOptions:
     device: str
     dtype: str
     slots: int
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -62,6 +64,7 @@ def generate(
     acceleration: Annotated[
         Path | None, typer.Option(help="of `headrace tune`: the techniques that it chose", metavar="ACCELERATION.json")
     ] = None,
+    fusion: Annotated[str | None, typer.Option(help=HELP, metavar="POLICY")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a picture on standard output")] = False,
 ) -> None:
     """Make pictures. Each is a PNG that carries its settings; a second run makes only those that are missing.
@@ -72,6 +75,9 @@ def generate(
     With --block-cache, solver and steps are by default those that the schedule was measured with, and reused values
     are scaled and shifted where `headrace calibrate scale-shift` has been run for it. With --acceleration, they are
     those that were tuned.
+
+    Where images share evaluations (--fusion, or a model that was made for it), a picture depends on those that it is
+    made beside: the same command makes the same pictures, another --n or --slots may make others.
     """
     height, width = _size(size, height, width)
     options = {
@@ -79,7 +85,7 @@ def generate(
         "guidance_scale": guidance, "height": height, "width": width, "seed": seed, "n": n,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    engine = EngineOptions(model, device, dtype, slots)
+    engine = EngineOptions(model, device, dtype, slots, fusion)
     used = _accelerations(block_cache, acceleration)
     for one in used.values():
         given = {**one.defaults, **given}
@@ -156,7 +162,7 @@ def _run(
     from headrace.cli.production import Destination, Production
     from headrace.models.pipelines.fingerprint import fingerprint
 
-    engine = _engine(options, used)
+    engine = build_engine(options, used)
     destination = Destination(out, fingerprint(folder), {name: one.identity for name, one in used.items()})
     ahead = _AHEAD_OF_SLOTS * options.slots
     with GenerateDisplay(total, as_json) as display:
@@ -166,13 +172,19 @@ def _run(
         raise typer.Exit(1)
 
 
-def _engine(options: EngineOptions, used: Mapping[str, Acceleration]) -> Engine:
-    """An engine on the model; with an acceleration, one whose rows follow its decisions."""
+def build_engine(options: EngineOptions, used: Mapping[str, Acceleration] | None = None) -> Engine:
+    """An engine on the model; its rows follow the decisions of an acceleration, and the fusion that is asked for.
+
+    Raises `ModelError`, and `PlanError` for a fusion that is none of this model's.
+    """
     import torch
 
+    from headrace.cli.fusion import decide_fusion
     from headrace.engine import Engine, EngineSettings
     from headrace.models.pipelines.loading import load
 
     pipeline = load(options.model, device=options.device, dtype=getattr(torch, options.dtype))
-    decide = next((one.attach(pipeline) for one in used.values()), None)
+    decide = next((one.attach(pipeline) for one in (used or {}).values()), None)
+    if options.fusion is not None:
+        decide = decide_fusion(options.fusion, pipeline, decide)
     return Engine(pipeline, EngineSettings(slots=options.slots), decide)

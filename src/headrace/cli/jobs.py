@@ -19,11 +19,24 @@ _OF_THE_JOB = ("n", "name")
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make. `name` begins its file name; `line` asked for it (None: the command line)."""
+    """One picture to make. `name` begins its file name; `line` asked for it (None: the command line).
+
+    It is picture `place`, from 0, of the n that were asked for together; `request` has the seed of the first plus that.
+    """
 
     request: Request
     name: str | None = None
     line: int | None = None
+    place: int = 0
+
+    def of_several(self, pictures: int) -> tuple[Request, int]:
+        """The request that makes it where a request makes so many pictures, and which of these it is.
+
+        n pictures then take ceil(n / pictures) requests, with seeds seed, seed + 1, ...
+        """
+        request, picture = divmod(self.place, pictures)
+        first = self.request.seed - self.place
+        return self.request.model_copy(update={"seed": first + request}), picture
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ def expand(values: Mapping[str, Any], line: int | None = None) -> Iterator[Job]:
         )
     first = Request.parse(fields)
     Request.parse({**fields, "seed": first.seed + count - 1})  # the last seed must be in range as well
-    return (Job(first.model_copy(update={"seed": first.seed + index}), name, line) for index in range(count))
+    return (Job(first.model_copy(update={"seed": first.seed + index}), name, line, index) for index in range(count))
 
 
 def read_jobs(lines: Iterable[bytes], defaults: Mapping[str, Any] | None = None) -> Iterator[Job | BadLine]:

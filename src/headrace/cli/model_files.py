@@ -40,6 +40,11 @@ def default_size(folder: ModelFolder) -> tuple[int, int] | None:
     return height * factor, width * factor
 
 
+def fusion_factors(folder: ModelFolder) -> tuple[int, ...]:
+    """K's that the model has networks for: images that share an evaluation."""
+    return tuple(_config(folder, "unet").get("factors") or (1,))
+
+
 def solver(folder: ModelFolder) -> str:
     """Class name of the diffusers scheduler that the model comes with."""
     return folder.parts.get("scheduler", "")

@@ -27,16 +27,21 @@ IDENTITY = (
     "model", "weights", "dtype", "prompt", "negative_prompt", "class_label", "guidance_scale", "plan", "height",
     "width", "seed",
 )  # fmt: skip
-# These as well where they are set; names of pictures without them do not change.
-TECHNIQUES = ("block_cache", "acceleration")
+# These as well where they are set; names of pictures without them do not change. "picture": which one of those that
+# a fused autoencoder makes of one request.
+TECHNIQUES = ("block_cache", "acceleration", "picture")
 
 
 def file_name(settings: Mapping[str, Any], name: str | None = None) -> str:
-    """`red-apple-7-1f0c9a3b52d4.png`: name or prompt, seed, and a digest of all that the picture depends on."""
+    """`red-apple-7-1f0c9a3b52d4.png`: name or prompt, seed, and a digest of all that the picture depends on.
+
+    The second of several pictures of one request is `red-apple-7-1-`...: they are counted from 0.
+    """
     used = [key for key in TECHNIQUES if settings.get(key) is not None]
     identity = json.dumps({key: settings.get(key) for key in (*IDENTITY, *used)}, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    return f"{name or slug(settings.get('prompt'))}-{settings['seed']}-{digest}.png"
+    number = f"-{settings['picture']}" if settings.get("picture") is not None else ""
+    return f"{name or slug(settings.get('prompt'))}-{settings['seed']}{number}-{digest}.png"
 
 
 def slug(text: str | None) -> str:

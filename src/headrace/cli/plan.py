@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.cli.fusion import HELP
 from headrace.errors import CorruptModelError, SolverError
 
 if TYPE_CHECKING:
@@ -27,12 +28,18 @@ def show(
     model: Annotated[
         str | None, typer.Option(help="embedded name or diffusers folder whose noise schedule is meant")
     ] = None,
+    fusion: Annotated[str | None, typer.Option(help=HELP, metavar="POLICY")] = None,
     plot: Annotated[Path | None, typer.Option(help="draw timesteps, coefficients and decisions into this PNG")] = None,
     save: Annotated[Path | None, typer.Option(help="write the plan to this .parquet file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
-    """Print a plan: one line per network evaluation, the columns that differ from plain sampling."""
+    """Print a plan: one line per network evaluation, the columns that differ from plain sampling.
+
+    --fusion is of the model's own factors K, or without --model of 1, 2 and 4.
+    """
     plan = _find(solver_or_file, steps, model)
+    if fusion is not None:
+        plan = _fused(plan, fusion, model)
     if save is not None:
         plan.save(save)
     if plot is not None:
@@ -62,6 +69,15 @@ def _find(solver_or_file: str | None, steps: int, model: str | None) -> Plan:
             raise SolverError("no solver, file or model was named", "Write, for example, headrace plan show dpm++2m")
         solver_or_file = str(base["_class_name"])
     return trace(solvers.build(solver_or_file, base), steps)
+
+
+def _fused(plan: Plan, text: str, model: str | None) -> Plan:
+    from headrace.cli.model_files import fusion_factors
+    from headrace.models.pipelines.folder import inspect
+    from headrace.techniques.fusebatch.schedule import PAPER, fuse, parse
+
+    factors = PAPER.factors if model is None else fusion_factors(inspect(model))
+    return fuse(plan, parse(text, factors))
 
 
 def _scheduler_config(model: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,10 @@ from headrace.cli.picture_writer import PictureWriter
 from headrace.cli.pictures import file_name, is_made
 from headrace.engine import Engine, Result, RoundReport
 from headrace.errors import HeadraceError, OutputError
+from headrace.request import Request
 from headrace.software import software
+
+_RECORDS = ("unguided_rows", "fusion_rows", "padded_rows")
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,16 @@ class Destination:
 
 @dataclass
 class _Running:
-    """A picture in the engine, and the jobs that wait for it: more than one where the same was asked for twice."""
+    """A picture in the engine, and the jobs that wait for it: more than one where the same was asked for twice.
+
+    It is number `picture` of those that `request` makes.
+    """
 
     jobs: list[Job]
     path: Path
     settings: dict[str, Any]
+    request: Request
+    picture: int
 
 
 @dataclass
@@ -53,7 +62,7 @@ class Watcher(Protocol):
     """Is told what happens, as it happens."""
 
     def planned(self, rows: int) -> None:
-        """A job was submitted that takes this many plan rows."""
+        """A job was submitted that takes this many plan rows; 0 where another one's rows make its picture too."""
 
     def round(self, report: RoundReport) -> None:
         """The engine ran a round."""
@@ -76,7 +85,9 @@ class Production:
         self._destination = destination
         self._watcher = watcher
         self._ahead = ahead
-        self._running: dict[int, _Running] = {}
+        self._running: dict[
+            int, list[_Running]
+        ] = {}  # by ticket: of one request, those of its pictures that are wanted
         self._writer: PictureWriter[_Running] = PictureWriter(most=ahead)
         self._told: deque[tuple[int | None, str]] = deque(maxlen=1000)
         self.tally = Tally()
@@ -109,25 +120,35 @@ class Production:
             self._fail(job, job.error)
             return
         try:
-            settings = self._settings(job)
+            request, picture = job.of_several(self._engine.pipeline.pictures)
+            settings = self._settings(request, picture)
             path = self._destination.folder / file_name(settings, job.name)
-            under_way = (*self._running.values(), *self._writer.pending)
+            under_way = (*chain(*self._running.values()), *self._writer.pending)
             same = next((running for running in under_way if running.path == path), None)
             if same is not None:
                 same.jobs.append(job)
             elif is_made(path, settings):
                 self._keep(job, path, settings)
             else:
-                self._running[self._engine.submit(job.request)] = _Running([job], path, settings)
-                self._watcher.planned(len(self._engine.plan(job.request)))
+                self._submit(_Running([job], path, settings, request, picture))
         except OutputError:
             raise
         except HeadraceError as error:
             self._fail(job, error)
 
-    def _settings(self, job: Job) -> dict[str, Any]:
+    def _submit(self, wanted: _Running) -> None:
+        """To the engine, unless its request is there already, for another of its pictures."""
+        for pictures in self._running.values():
+            if pictures[0].request == wanted.request and wanted.picture not in {one.picture for one in pictures}:
+                pictures.append(wanted)
+                self._watcher.planned(0)
+                return
+        self._running[self._engine.submit(wanted.request)] = [wanted]
+        self._watcher.planned(len(self._engine.plan(wanted.request)))
+
+    def _settings(self, request: Request, picture: int) -> dict[str, Any]:
         """What the picture depends on, defaults filled in, as it is written into the file."""
-        engine, request = self._engine, job.request
+        engine = self._engine
         plan = engine.plan(request)
         height, width = engine.pipeline.size(request)
         return {
@@ -146,16 +167,18 @@ class Production:
             "plan": plan.digest,
             "headrace": software(),
             **self._destination.techniques,
+            **({"picture": picture} if engine.pipeline.pictures > 1 else {}),
         }
 
     def _finish(self, result: Result) -> None:
-        running = self._running.pop(result.number)
-        if result.error is not None:
-            for job in running.jobs:
-                self._fail(job, result.error)
-            return
-        running.settings |= _executed(result)
-        self._settle(self._writer.write(running, running.path, result.image, running.settings))
+        for running in self._running.pop(result.number):
+            if result.error is not None:
+                for job in running.jobs:
+                    self._fail(job, result.error)
+                continue
+            running.settings |= _executed(result)
+            image = result.images[running.picture]
+            self._settle(self._writer.write(running, running.path, image, running.settings))
 
     def _settle(self, written: list[_Running]) -> None:
         """Tells of pictures that are on disk now."""
@@ -179,6 +202,5 @@ class Production:
 
 
 def _executed(result: Result) -> dict[str, Any]:
-    """What is on record of the rows as they ran: the plan, and which of them were left without guidance."""
-    unguided = result.settings.get("unguided_rows")
-    return {"plan": result.plan.digest, **({} if unguided is None else {"unguided_rows": unguided})}
+    """What is on record of the rows as they ran: the plan, which had no guidance, and with what K they were fused."""
+    return {"plan": result.plan.digest, **{name: result.settings[name] for name in _RECORDS if name in result.settings}}

@@ -23,6 +23,12 @@ class AutoencodedPipeline(Pipeline):
         """The `AutoencoderKL` or `VQModel` whose decoder makes the pictures."""
 
     @property
+    @override
+    def pictures(self) -> int:
+        # A registered autoencoder of its own may decode a latent to several (FB-AE); those of diffusers make one.
+        return int(getattr(self.autoencoder, "pictures", 1))
+
+    @property
     def factor(self) -> int:
         """Pixels to a latent's edge."""
         return downsampling(self.autoencoder)
