@@ -10,7 +10,9 @@ import pytest
 import tiny_recipes
 import torch
 
+from headrace.engine import Engine
 from headrace.errors import DataError, RecipeError
+from headrace.request import Request
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
 from headrace.techniques.fusebatch.patch_grid import PatchGridUNet2DModel
 from headrace.training.data import load_images
@@ -159,6 +161,10 @@ def test_a_run_makes_a_folder_with_the_networks_own_class(labelled, tmp_path, ph
     loaded = kind.from_pretrained(folder / "unet")
     assert loaded.factors == (phase["fusion"],)
     assert loaded.config.get("kernel_size") == phase.get("fusion_kernel")
+    results = Engine.from_pretrained(folder).generate([Request(steps=3, seed=seed, class_label=1) for seed in range(5)])
+    assert all(result.pixels.shape == (16, 16, 3) for result in results)
+    assert (results[0].pixels != results[1].pixels).any()
+    assert results[0].settings["fusion_rows"] == [phase["fusion"]] * 3
     record = json.loads((folder / "training.json").read_text())
     assert record["phases"]["diffusion"]["images_seen"] == 8 * 4
     assert record["recipe"]["phases"]["diffusion"]["fusion"] == phase["fusion"]

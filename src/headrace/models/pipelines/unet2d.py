@@ -23,7 +23,7 @@ from headrace.request import Request
 class UNet2DPipeline(Pipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
-    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel"})
+    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel"})
 
     @property
     @override
