@@ -9,6 +9,7 @@ import headrace
 from headrace.errors import ModelError, PlanError
 from headrace.models.macs import count_macs
 from headrace.plan import Plan
+from headrace.techniques.fusebatch.fusion import Unfusion
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
 
 CIFAR10 = {
@@ -122,6 +123,15 @@ def test_a_fourier_network_divides_by_its_timestep_behind_the_head():
     body = fused.body(fused.fusion(images), torch.tensor([0.3])).sample * 0.3
     expected = fused.head(fused.unfusion(body)) / 0.3
     torch.testing.assert_close(network(images, torch.tensor([0.3, 0.3])).sample, expected)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_unfusion_by_index_is_unfusion_of_all(memory_format):
+    unfusion = Unfusion(16, 3)
+    features = torch.randn(2, 16, 4, 4).contiguous(memory_format=memory_format)
+    each = list(unfusion.each(features))
+    assert all(one.is_contiguous(memory_format=memory_format) for one in each)
+    torch.testing.assert_close(torch.stack(each, 1).flatten(0, 1), unfusion(features))
 
 
 def test_starting_from_a_vanilla_network_takes_all_but_the_first_convolution():

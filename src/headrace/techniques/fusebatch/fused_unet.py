@@ -63,12 +63,11 @@ class FusedUNet(nn.Module):
         if class_labels is not None:
             class_labels = class_labels.reshape(-1, self.factor)
         features = self.body(fused, times, class_labels, return_dict=False)[0]
-        if self.body.config.time_embedding_type != "fourier":
-            return self.head(self.unfusion(features))
-        # There the network divides what it returns by its timesteps: undone before the head, done behind it.
-        scale = times[:, None, None, None]
-        output = self.head(self.unfusion(features * scale))
-        return output / scale.repeat_interleave(self.factor, 0)
+        divided = self.body.config.time_embedding_type == "fourier"
+        if divided:  # the network divides what it returns by its timesteps: undone before the head, done behind it
+            features = features * times[:, None, None, None]
+        output = torch.stack([self.head(image) for image in self.unfusion.each(features)], 1)
+        return (output / times[:, None, None, None, None] if divided else output).flatten(0, 1)
 
     def initialise_from(self, vanilla: UNet2DModel) -> None:
         """Takes over the weights of a trained U-Net of one image: all but `conv_in`, which reads what fusion makes.

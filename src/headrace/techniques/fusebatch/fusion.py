@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +58,9 @@ class Fusion(nn.Module):
 class Unfusion(nn.Module):
     """One representation -> K images' features: `u_j = U(v~, j)`, a Conv1x1(C -> C) for each j (equation 6).
 
-    Input [B, C, h, w], output [B*K, C, h, w], the K of a group together. One convolution C -> K*C holds all K.
+    One convolution C -> K*C holds all K. Called, it gives all images: [B, C, h, w] -> [B*K, C, h, w], the K of a group
+    together. `each` gives them index by index, for a head that is called for each: nothing is copied then to bring the
+    K of a group together in memory, which in channels-last format took twice as long as all the rest of the head.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -69,6 +72,20 @@ class Unfusion(nn.Module):
     @override
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.separate(features).reshape(-1, self.channels, *features.shape[2:])
+
+    def each(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
+        """For each index the features [B, C, h, w] of its image, in the memory format of those given."""
+        channels_last = features.is_contiguous(memory_format=torch.channels_last)
+        for weight, bias in zip(self.separate.weight.chunk(self.factor), self._biases(), strict=True):
+            if channels_last:  # a matrix product, whose bias takes no pass of its own
+                pixels = functional.linear(features.permute(0, 2, 3, 1), weight.flatten(1), bias)
+                yield pixels.permute(0, 3, 1, 2)
+            else:
+                yield functional.conv2d(features, weight, bias)
+
+    def _biases(self) -> Sequence[torch.Tensor | None]:
+        bias = self.separate.bias
+        return [None] * self.factor if bias is None else bias.chunk(self.factor)
 
     @torch.no_grad()
     def start_as_identity(self) -> None:

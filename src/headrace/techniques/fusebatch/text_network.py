@@ -75,7 +75,7 @@ class FusedUNet2DConditionModel(ModelMixin, ConfigMixin):
             encoder_attention_mask=mask,
             return_dict=False,
         )[0]
-        output = self.head(self.unfusion(features))
+        output = torch.stack([self.head(image) for image in self.unfusion.each(features)], 1).flatten(0, 1)
         return UNet2DConditionOutput(sample=output) if return_dict else (output,)
 
     def initialise_from(self, vanilla: UNet2DConditionModel) -> None:
