@@ -7,9 +7,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fused_models import latent_model, pixel_model
 from headrace.engine import Engine
 from headrace.evaluation.cost import measure_cost
 from headrace.models.macs import count_macs
+from headrace.models.pipelines.loading import load
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.request import Request
 
@@ -89,6 +91,23 @@ def test_agrees_with_counting_layer_by_layer_and_with_torchs_counter(tiny_model,
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         run()
     assert cost.macs_a_row == counter.get_total_flops() // 2
+
+
+def test_pictures_that_share_an_evaluation_share_its_cost(tmp_path):
+    pipeline = load(pixel_model(tmp_path / "fused", (1, 2, 4)))
+    plan = Engine(pipeline).plan(Request(steps=4))
+    one, two, four, mixed = (
+        measure_cost(pipeline, Request(), plan.with_columns(fusion=k)) for k in (1, 2, 4, plan.fusion)
+    )
+    assert four.macs_a_row < 0.6 * two.macs_a_row < 0.4 * one.macs_a_row
+    assert plan.fusion.tolist() == [4, 4, 2, 1]
+    expected = (2 * four.macs_a_picture + two.macs_a_picture + one.macs_a_picture) / 4
+    assert mixed.macs_a_picture == pytest.approx(expected, abs=4)
+    double = load(latent_model(tmp_path / "fb-ae", 2))
+    cost = measure_cost(double, Request(), Engine(double).plan(Request(steps=4)))
+    latents = torch.zeros(1, 4, 8, 8)
+    assert cost.macs_decoder == count_macs(lambda: double.decode(latents)).total // 2
+    assert cost.macs_a_row == count_macs(lambda: double.network(latents, 5)).total // 2
 
 
 def test_guidance_doubles_the_rows_and_the_decoder_is_counted(tiny_model):

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from fused_models import pixel_model
 from headrace.cli.app import app
 from headrace.cli.pictures import read_settings
-from headrace.errors import DataError, HeadraceError, ModelNotFoundError, OutputError, RequestError
+from headrace.errors import DataError, HeadraceError, ModelNotFoundError, OutputError, PlanError, RequestError
 from headrace.models.pipelines.pixel import PixelPipeline
 from picture_folders import write_folder, write_parquet
 from tiny_extractors import build_clip, build_dino
@@ -63,6 +64,20 @@ def test_a_model_is_sampled_measured_and_resumed(headrace, tiny_model, data, tmp
     once_more = measure(headrace, *common, "-n", 6)
     assert once_more["figures"] == again["figures"]
     assert once_more["cost"] == again["cost"]  # nothing was made, so nothing was timed anew
+
+
+def test_samples_that_share_evaluations(headrace, data, tmp_path):
+    model = pixel_model(tmp_path / "fused", (1, 2))
+    found = {
+        policy: measure(headrace, model, "--data", data, "-n", 4, "--steps", 2, "--fusion", policy)
+        for policy in ("1", "2", "tfs")
+    }
+    assert [one["settings"]["fusion"] for one in found.values()] == list(found)
+    macs = {policy: one["cost"]["macs_a_picture"] for policy, one in found.items()}
+    assert macs["2"] < 0.6 * macs["1"]
+    assert macs["tfs"] == pytest.approx((macs["1"] + macs["2"]) / 2, abs=2)
+    with pytest.raises(PlanError, match="K=4"):
+        measure(headrace, model, "--data", data, "-n", 4, "--fusion", "4")
 
 
 def test_prompts_come_from_the_captions_or_a_file_and_classes_take_turns(headrace, tiny_model, data, tmp_path):

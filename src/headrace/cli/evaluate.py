@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.fusion import HELP
 from headrace.errors import RequestError
 from headrace.request import Request
 
@@ -67,6 +68,7 @@ def evaluate(
     guidance: Annotated[
         float | None, typer.Option(help="guidance scale (default: the model's)", rich_help_panel=_SAMPLING)
     ] = None,
+    fusion: Annotated[str | None, typer.Option(help=HELP, metavar="POLICY", rich_help_panel=_SAMPLING)] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="one a line (default: the data set's captions)", rich_help_panel=_SAMPLING)
     ] = None,
@@ -127,7 +129,7 @@ def evaluate(
     from headrace.evaluation.extractors.registry import ExtractorOptions
 
     count = 1000 if samples is None else samples
-    sampling = SampleOptions(EngineOptions(model or "", device, dtype, slots), count, request, prompts, data)
+    sampling = SampleOptions(EngineOptions(model or "", device, dtype, slots, fusion), count, request, prompts, data)
     target = Target(model, data, reference, data_samples, self_check, held_out, samples)
     extractors = ExtractorOptions(tuple(extractor or ()), inception_weights, clip, dino, device)
     if not run(target, sampling, settings, extractors, Destinations(out, work, cache, machine_readable)):

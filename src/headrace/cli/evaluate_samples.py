@@ -22,7 +22,7 @@ from headrace.pictures.source import open_source
 from headrace.request import Request
 
 _AHEAD_OF_SLOTS = 2
-_OF_ONE_PICTURE = ("prompt", "class_label", "seed")
+_OF_ONE_PICTURE = ("prompt", "class_label", "seed", "picture", "fusion_rows", "padded_rows")
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,12 @@ class _Collector(GenerateDisplay):
 class Sampler:
     """A model, loaded once, that makes what is missing of the samples of each setting.
 
-    Raises `ModelError`, and `RequestError` or `SolverError` where a setting is none of this model's: before any work.
+    Raises `ModelError`, and `RequestError`, `SolverError` or `PlanError` for settings that are none of this model's,
+    before any work.
     """
 
     def __init__(self, options: SampleOptions, settings: Sequence[Setting]) -> None:
-        import torch
-
-        from headrace.engine import Engine
+        from headrace.cli.generate import build_engine
         from headrace.models.pipelines.fingerprint import fingerprint
         from headrace.models.pipelines.folder import inspect
 
@@ -80,9 +79,7 @@ class Sampler:
         self.name = folder.name
         self._options = options
         self._weights = fingerprint(folder)
-        self._engine = Engine.from_pretrained(
-            asked.model, device=asked.device, dtype=getattr(torch, asked.dtype), slots=asked.slots
-        )
+        self._engine = build_engine(asked)
         self._conditions = find_conditions(options, self._engine.pipeline)
         for setting in settings:
             self._engine.plan(self._first(setting))
@@ -96,6 +93,7 @@ class Sampler:
         options, asked = self._options, self._options.engine
         request = setting.applied_to(options.request).model_dump_json()
         parts = [self._weights, asked.dtype, asked.device, request, str(options.prompts or options.data)]
+        parts += [] if asked.fusion is None else [asked.fusion]
         identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
         return Path("outputs") / "evaluate" / f"{self.name}-{setting.stem}-{identity}"
 
@@ -127,6 +125,7 @@ class Sampler:
         speed, timed_on = add_run(work / "speed.json", tally.made, seconds, peak_memory(device), conditions)
         shared = {key: value for key, value in display.settings.items() if key not in _OF_ONE_PICTURE}
         shared |= {"first_seed": options.request.seed, "samples": options.count, "failed": tally.failed}
+        shared |= {} if options.engine.fusion is None else {"fusion": options.engine.fusion}
         machine = {key: value for key, value in timed_on.items() if key != "slots"}
         shared["slots"] = timed_on.get("slots")
         warnings = self._conditions.warnings(options.count)

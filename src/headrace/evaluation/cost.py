@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 
+from headrace.models.denoiser import Rows
 from headrace.models.macs import count_macs, one_row
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan.plan import Plan
@@ -14,11 +17,12 @@ from headrace.request import Request
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture.
+    """Of one picture: where K pictures share an evaluation, or a decoding, its share of that (full groups are meant).
 
     Attributes:
         parameters: of the denoising network; `parameters_total` of every network of the pipeline.
-        macs_a_row: multiply-accumulate operations of one network evaluation for one picture, one guidance branch.
+        macs_a_row: multiply-accumulate operations of one network evaluation for one picture, one guidance branch; the
+            mean, where rows differ in K.
         macs_attention_a_row: those of them in attention's two products, which counters that look at modules leave out:
             the DDPM network for CIFAR-10 has 6.22 GMAC, and 6.05 in the tables that were made with such a counter.
         network_rows: network evaluations of the whole trajectory, both branches counted.
@@ -39,19 +43,43 @@ class Cost:
 
 
 def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
-    """Counts by running the plan's first row of the request, and one decoding, on zeros. Raises as `encode` does."""
+    """Counts by running the plan's first row of the request at each K, and one decoding, on zeros.
+
+    Raises as `encode` does.
+    """
     latents = torch.zeros((1, *pipeline.latent_shape(*pipeline.size(request))), device=pipeline.device)
-    columns = {name: getattr(plan, name)[:1] for name in pipeline.columns}
-    rows = replace(one_row(pipeline, request, float(plan.timestep[0])), columns=columns)
     modules = [part for part in pipeline.components.components.values() if isinstance(part, torch.nn.Module)]
-    row = count_macs(lambda: pipeline.denoise(rows))
+    total = attention = 0.0
+    for fusion in np.unique(plan.fusion).tolist():
+        rows = _group(pipeline, request, plan, fusion)
+        counted = count_macs(partial(pipeline.denoise, rows))
+        at = plan.fusion == fusion
+        share = (int(at.sum()) + int((plan.guidance[at] != 1.0).sum())) / plan.network_rows
+        total += share * counted.total / fusion
+        attention += share * counted.attention / fusion
     return Cost(
         parameters=_parameters([pipeline.network]),
         parameters_total=_parameters(modules),
-        macs_a_row=row.total,
-        macs_attention_a_row=row.attention,
+        macs_a_row=round(total / pipeline.pictures),
+        macs_attention_a_row=round(attention / pipeline.pictures),
         network_rows=plan.network_rows,
-        macs_decoder=count_macs(lambda: pipeline.decode(latents)).total,
+        macs_decoder=count_macs(lambda: pipeline.decode(latents)).total // pipeline.pictures,
+    )
+
+
+def _group(pipeline: Pipeline, request: Request, plan: Plan, fusion: int) -> Rows:
+    """K = `fusion` copies of the plan's first row at that K."""
+    first = int(np.argmax(plan.fusion == fusion))
+    row = one_row(pipeline, request, float(plan.timestep[0]))
+    return Rows(
+        sample=row.sample.repeat_interleave(fusion, 0),
+        timestep=row.timestep.repeat_interleave(fusion),
+        conditioning={name: tensor.repeat_interleave(fusion, 0) for name, tensor in row.conditioning.items()},
+        branches=row.branches.repeat(fusion),
+        columns={
+            name: getattr(plan, name)[first if name == "fusion" else 0][None].repeat(fusion, axis=0)
+            for name in pipeline.columns
+        },
     )
 
 
