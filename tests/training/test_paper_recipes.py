@@ -55,5 +55,7 @@ def test_the_papers_networks_are_there():
     assert found >= {
         *("cifar10-ddpm", "cifar10-ddpm-class", "cifar10-ddpm-64", "cifar10-ddpm-class-64", "celeba64-ddpm"),
         *("cifar10-flow-matching", "cifar10-edm", "cifar10-ddpmpp-deep", "celebahq256-ldm"),
-        *("cifar10-ddpm-cpu", "cifar10-ddpm-class-cpu"),
+        *("cifar10-ddpm-cpu", "cifar10-ddpm-class-cpu", "cifar10-ldm-cpu"),
+        *("cifar10-ddpm-fb2", "cifar10-ddpm-fb4", "celebahq256-ldm-fbae2"),
+        *("cifar10-ddpm-channel-reduced", "cifar10-ddpm-depth-reduced"),
     }
