@@ -91,3 +91,11 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     for source in (tmp_path, tmp_path / "missing.jsonl"):
         with pytest.raises(RequestError, match=source.name):
             open_lines(str(source))
+
+
+def test_pictures_that_are_made_several_at_once_share_requests():
+    jobs = list(expand({"n": 5, "seed": 7}))
+    assert [job.of_several(1) for job in jobs] == [(job.request, 0) for job in jobs]
+    assert [(request.seed, picture) for request, picture in (job.of_several(2) for job in jobs)] == [
+        (7, 0), (7, 1), (8, 0), (8, 1), (9, 0),
+    ]  # fmt: skip

@@ -227,6 +227,29 @@ def test_a_model_decides_where_nobody_else_does():
     assert told[0].fusion.tolist() == [4, 4]
 
 
+def test_pictures_of_different_sizes_do_not_fuse():
+    pipeline = FusedPipeline()
+    asked = [request.model_copy(update={"height": [16, 24][i % 2]}) for i, request in enumerate(requests(8))]
+    results = Engine(pipeline, None, fused(4)).generate(asked)
+    assert [result.error for result in results] == [None] * 8
+    assert pipeline.groups == [(4, 8)] * 8  # for each size, its 4 requests in both branches
+
+
+def test_a_request_may_go_on_with_another_factor():
+    pipeline = FusedPipeline()
+    engine = Engine(pipeline, None, fused(4))
+    tickets = [engine.submit(request) for request in requests(4, guidance_scale=1.0)]
+    engine.step()
+    plan = engine.progress(tickets[0]).plan
+    engine.replan(tickets[0], plan.with_columns(fusion=[4, 1, 1, 1]))
+    with pytest.raises(PlanError, match="K=3"):
+        engine.replan(tickets[1], plan.with_columns(fusion=[4, 3, 3, 3]))
+    while engine.busy:
+        engine.step()
+    recorded = {result.number: result.settings["fusion_rows"] for result in engine.collect()}
+    assert recorded == {0: [4, 1, 1, 1], 1: [4] * 4, 2: [4] * 4, 3: [4] * 4}  # the other three go on padded
+
+
 def test_several_pictures_of_one_request():
     results = Engine(FusedPipeline((1,), pictures=2)).generate(requests(3, height=16, width=24))
     for result in results:
