@@ -14,6 +14,7 @@ from headrace.techniques.fusebatch.autoencoder import FuseBatchAutoencoderKL
 from headrace.training.data import load_images
 from headrace.training.objectives.autoencoder import AutoencoderObjective, reconstruct
 from headrace.training.objectives.diffusion import DiffusionObjective
+from headrace.training.objectives.text_to_image import TextToImageObjective
 from headrace.training.recipe import parse_recipe
 from headrace.training.run import RunOptions, train
 
@@ -144,6 +145,15 @@ def test_the_phases_make_a_folder_with_the_fused_autoencoder(shapes, tmp_path):
 def test_what_a_fused_latent_cannot_be_combined_with(shapes, tmp_path, phase, words):
     with pytest.raises(RecipeError, match=words):
         diffusion_objective(recipe(shapes, **phase), tmp_path)
+
+
+def test_a_caption_is_of_one_picture(shapes, tmp_path):
+    values = tiny_recipes.recipe(shapes)
+    values["phases"]["autoencoder"] |= {"fusion": 2, "loop": LOOP}
+    one = parse_recipe(values)
+    autoencoder_objective(one, tmp_path).export(tmp_path)
+    with pytest.raises(RecipeError, match="is of 2 pictures, and one of 1 is needed"):
+        TextToImageObjective(one.phases["diffusion"], load_images(one.data), tmp_path)
 
 
 def test_a_decoder_that_goes_on_alone_has_the_k_of_its_autoencoder(shapes, tmp_path):

@@ -20,6 +20,14 @@ def test_what_may_change_is_told_key_by_key():
     assert check_recipe({}, now) == []
 
 
+def test_a_checkpoint_from_before_fusion_is_of_single_pictures():
+    assert check_recipe(BEFORE, changed(fusion=1, fusion_kernel=3, fusion_kind="fusebatch")) == []
+    with pytest.raises(TrainingError, match="fusion was 1 and is 2"):
+        check_recipe(BEFORE, changed(fusion=2))
+    with pytest.raises(TrainingError, match="fusion_kernel was 3 and is 5"):
+        check_recipe(changed(fusion=2, fusion_kernel=3), changed(fusion=2, fusion_kernel=5))
+
+
 @pytest.mark.parametrize(
     ("now", "words"),
     [

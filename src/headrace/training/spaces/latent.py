@@ -10,7 +10,7 @@ from typing_extensions import override
 from headrace.errors import RecipeError
 from headrace.models.pipelines.pixel import downsampling
 from headrace.training.objectives.objective import Batch
-from headrace.training.spaces.autoencoders import encode_moments
+from headrace.training.spaces.autoencoders import encode_moments, pictures_of
 from headrace.training.spaces.space import Shape, Space
 
 
@@ -28,7 +28,8 @@ class LatentSpace(Space):
     whole data set is encoded once, on the first batch, and its mirror images too where `flip` is set: an encoder does
     not commute with mirroring. Kept on the autoencoder's device.
 
-    Raises `RecipeError` for pictures that the autoencoder cannot halve as often as it must.
+    Raises `RecipeError` for pictures that the autoencoder cannot halve as often as it must, and for an autoencoder with
+    several pictures a latent (`FusedLatentSpace` is for those).
     """
 
     def __init__(self, autoencoder: Any, images: torch.Tensor, flip: bool) -> None:
@@ -40,6 +41,12 @@ class LatentSpace(Space):
             raise RecipeError(
                 f"pictures of {side} pixels do not fit an autoencoder that divides by {factor}",
                 f"Set data.size to a multiple of {factor}",
+            )
+        pictures = pictures_of(autoencoder)
+        if pictures != self.group:
+            raise RecipeError(
+                f"a latent of the autoencoder is of {pictures} pictures, and one of {self.group} is needed",
+                "Leave fusion out of the autoencoder's phase",
             )
 
     @property
