@@ -9,6 +9,7 @@ from headrace.engine import Engine, EngineSettings
 from headrace.errors import PlanError
 from headrace.models.pipelines.loading import load
 from headrace.models.pipelines.pixel import PixelPipeline
+from headrace.models.pipelines.unet2d import encode_class
 from headrace.request import Request
 from headrace.techniques.fusebatch.schedule import PAPER, effective_cost, fuse, uniform
 
@@ -30,6 +31,15 @@ class Watched(PixelPipeline):
     def decode(self, latents):
         self.finished += latents.clone().unbind(0)
         return super().decode(latents)
+
+
+class Guided(Watched):
+    """Class-conditional, with class 0 as what guidance moves away from."""
+
+    default_guidance = 3.0
+
+    def encode(self, requests):
+        return [encode_class(request.class_label, self.device, null=0) for request in requests]
 
 
 class Components:
@@ -111,6 +121,41 @@ def test_every_picture_keeps_its_class():
     torch.testing.assert_close(latents, expected, rtol=1e-5, atol=1e-5)
     other = by_diffusers(unet, SOLVERS["ddim"](), [0, 3], [2] * STEPS, torch.tensor([3, 0]))
     assert (expected - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("scales", [[3.0, 3.0], [1.0, 3.0]], ids=["both", "one"])
+def test_guided_branches_fuse_by_themselves(scales):
+    """Of a group with one guided request, the unconditional branch is padded with that request."""
+    unet = fused_unet((2,), num_class_embeds=5)
+    pipeline = Guided(Components(unet, SOLVERS["ddim"]()), "guided")
+    engine = Engine(pipeline, EngineSettings(channels_last=False, decode_batch=1))
+    labels = [2, 4]
+    requests = [
+        Request(seed=seed, steps=STEPS, class_label=label, guidance_scale=scale)
+        for seed, (label, scale) in enumerate(zip(labels, scales, strict=True))
+    ]
+    results = engine.generate(requests)
+    order = [seed for seed in (0, 1) if scales[seed] != 1] + [seed for seed in (0, 1) if scales[seed] == 1]
+    guided = sum(scale != 1 for scale in scales)
+
+    def both_branches(x, t):
+        told = torch.tensor([labels[seed] for seed in order])
+        conditional = unet(x, t, told, fusion=2).sample
+        unconditional = unet(x[:guided].repeat(2 // guided, 1, 1, 1), t, told * 0, fusion=2).sample[:guided]
+        moved = unconditional + 3.0 * (conditional[:guided] - unconditional)
+        return torch.cat([moved, conditional[guided:]])
+
+    scheduler = SOLVERS["ddim"]()
+    x = torch.cat([torch.randn((1, 3, 16, 16), generator=torch.Generator().manual_seed(seed)) for seed in order])
+    scheduler.set_timesteps(STEPS)
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            x = scheduler.step(both_branches(x, t), t, x).prev_sample
+    for seed, latents in enumerate(pipeline.finished):
+        # Guidance makes differences of the last bits three times as large in every step.
+        torch.testing.assert_close(latents, x[order.index(seed)], rtol=1e-4, atol=1e-4)
+    padded = [result.settings.get("padded_rows") for result in results]
+    assert padded == [None if scale == 1 or guided == 2 else list(range(STEPS)) for scale in scales]
 
 
 @pytest.mark.parametrize(
