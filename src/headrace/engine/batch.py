@@ -141,8 +141,9 @@ class Batch:
         noise = self._noise()
         if noise is not None:
             new += self._column(at.NOISE) * noise
-        for slot, padded in zip(self.slots, self._layout.padded.tolist(), strict=True):
-            slot.evaluated.append((self._fusion, padded))
+        if self._fusion > 1:
+            for slot, padded in zip(self.slots, self._layout.padded.tolist(), strict=True):
+                slot.evaluated[slot.row] = self._fusion, padded
         self._scatter(new, h, outputs)
         return torch.isfinite(new.flatten(1).sum(1))
 

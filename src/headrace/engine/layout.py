@@ -43,21 +43,25 @@ def lay_out(sizes: Sequence[int], guided: npt.NDArray[np.bool_], fusion: int = 1
     A group keeps its K in both branches. A short one is padded with its own members again, from its first on: a
     picture's companions are then those that it has anyway, and no other request's values come in.
     """
+    padded = np.zeros(len(guided), np.bool_)
+    if fusion == 1:
+        rows = [np.arange(len(guided)), np.flatnonzero(guided)]
+        sources = np.concatenate(rows)
+        return Layout(sources, _branches(rows), np.arange(len(sources)), padded)
     bounds = np.cumsum([0, *sizes])
     groups = [np.arange(first, last) for first, last in pairwise(bounds.tolist())]
     branches = [groups, [part for members in groups if (part := members[guided[members]]).size]]
     rows = [_filled(parts, fusion) for parts in branches]
     # Of a slot that stands there more than once, the first row is its own.
     firsts = [np.unique(part, return_index=True)[1] for part in rows]
-    padded = np.zeros(len(guided), np.bool_)
     for members in (members for parts in branches for members in parts if len(members) < fusion):
         padded[members] = True
-    return Layout(
-        sources=np.concatenate(rows),
-        branches=np.repeat(np.array([CONDITIONAL, UNCONDITIONAL], np.int8), [len(part) for part in rows]),
-        outputs=np.concatenate([firsts[0], len(rows[0]) + firsts[1]]),
-        padded=padded,
-    )
+    outputs = np.concatenate([firsts[0], len(rows[0]) + firsts[1]])
+    return Layout(np.concatenate(rows), _branches(rows), outputs, padded)
+
+
+def _branches(rows: Sequence[Indices]) -> npt.NDArray[np.int8]:
+    return np.repeat(np.array([CONDITIONAL, UNCONDITIONAL], np.int8), [len(part) for part in rows])
 
 
 def _filled(groups: Sequence[Indices], fusion: int) -> Indices:

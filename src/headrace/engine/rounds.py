@@ -54,6 +54,7 @@ class Rounds:
         self._timings = timings
         self._dtype = pipeline.dtype
         self._pipeline = pipeline
+        self._factors = pipeline.fusion_factors
         _, height, width = pipeline.latent_shape(*pipeline.default_size)
         self._area_budget = settings.max_rows * height * width
         self.health = Health(pipeline.device)
@@ -76,7 +77,10 @@ class Rounds:
             alike[slot.key].append(slot)
         for (shape, *_), sharing in alike.items():
             most = max(1, self._area_budget // (shape[1] * shape[2]))  # counted at the default size
-            groups = group([slot.fused_row for slot in sharing], self._pipeline.fusion_factors)
+            if self._factors == (1,):
+                yield from _within(most, 1, [[slot] for slot in sharing])
+                continue
+            groups = group([slot.fused_row for slot in sharing], self._factors)
             for fusion, of_one in groupby(groups, key=lambda one: one.fusion):
                 members = [[sharing[place] for place in one.members] for one in of_one]
                 yield from _within(most, fusion, members)

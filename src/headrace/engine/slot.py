@@ -46,8 +46,8 @@ class Slot:
 
     `latents` is [C, h, w] float32 on the device, of the size of the row that comes next; registers are a ring of the
     last ones, allocated where the size changes. `conditionings` are those of each scale in the plan. `decoding` is how
-    far the decoder is, once it began. `evaluated` is what K each row that is done was evaluated with, and whether its
-    group was padded.
+    far the decoder is, once it began. `evaluated` has of each row that shared its evaluation the K that it was of, and
+    whether its group was padded.
     """
 
     decoding: Decoding | None = None
@@ -59,7 +59,7 @@ class Slot:
         self._conditionings = conditionings
         self._device = device
         self.cache = SlotCache()
-        self.evaluated: list[tuple[int, bool]] = []
+        self.evaluated: dict[int, tuple[int, bool]] = {}
         self.row = 0
         self.generator = self._stream()
         noise = pooled(self._noise(self.generator, job.shape), self.shape)
@@ -107,10 +107,11 @@ class Slot:
         "fusion_rows": K of each row. "padded_rows": rows, counted from 0, whose group was short and was padded; left
         out where there are none.
         """
-        if all(fusion == 1 for fusion, _ in self.evaluated) and (self.job.plan.fusion == 1).all():
+        if not self.evaluated and (self.job.plan.fusion == 1).all():
             return {}
-        padded = [row for row, (_, short) in enumerate(self.evaluated) if short]
-        return {"fusion_rows": [fusion for fusion, _ in self.evaluated], **({"padded_rows": padded} if padded else {})}
+        factors = [self.evaluated[row][0] if row in self.evaluated else 1 for row in range(self.row)]
+        padded = [row for row, (_, short) in self.evaluated.items() if short]
+        return {"fusion_rows": factors, **({"padded_rows": padded} if padded else {})}
 
     def replan(self, job: Job) -> None:
         """Goes on with another plan of this job, equal in the rows that are done (`headrace.engine.replanning`)."""
