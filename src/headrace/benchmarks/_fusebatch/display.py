@@ -14,7 +14,7 @@ from headrace.files import write_file
 
 NAMES = {
     VANILLA: "vanilla", "k2": "FB-UNet, K=2", "k4": "FB-UNet, K=4", "tfs": "TFS",
-    "fbae_k2": "FB-AE, K=2", "fbae_k4": "FB-AE, K=4", "fbunet_k2": "FB-UNet in latent space, K=2",
+    "fbae_k2": "FB-AE, K=2", "fbae_k4": "FB-AE, K=4", "fbunet_k2": "FB-UNet, K=2",
 }  # fmt: skip
 
 
@@ -22,6 +22,8 @@ def table(configuration: Configuration, size: Size, speed: Speed) -> Table:
     """A line a variant. With an autoencoder, what the speeds would be at the paper's 1000 steps stands beside them."""
     at_1000 = speed.speedups_at(1000) if configuration.autoencoder else {}
     made = Table(title=f"{configuration.name}: {size.parameters / 1e6:.1f}M, {size.macs / 1e9:.2f} GMAC a row")
+    if at_1000:
+        made.caption = "work: of an image, of FB-AE in the decoder; FB-AE's parameters are the autoencoder's"
     columns = ["", "parameters", "work", "images/s", f"{speed.load.steps} steps", "1000 steps", "paper"]
     for name in columns if at_1000 else [name for name in columns if name != "1000 steps"]:
         made.add_column(name, justify="right" if name else "left")
@@ -31,12 +33,11 @@ def table(configuration: Configuration, size: Size, speed: Speed) -> Table:
         overhead = (size.autoencoder_overhead if fused_autoencoder else size.overhead).get(factor)
         # Of FB-AE the decoder's: the latent network's is 1/K exactly.
         ratio = (size.decoder_ratios if fused_autoencoder else size.mac_ratios).get(factor)
-        shown = "" if ratio is None else f"{ratio:.1%}{' (decoder)' if fused_autoencoder else ''}"
         speeds = [speed.speedups, at_1000, configuration.paper] if at_1000 else [speed.speedups, configuration.paper]
         made.add_row(
             NAMES[name],
             "" if overhead is None else f"+{overhead / 1e3:.1f}K",
-            shown,
+            "" if ratio is None else f"{ratio:.1%}",
             f"{speed.load.images / seconds:.3g}",
             *(f"x{one[name]:.2f}" if name in one else "" for one in speeds),
         )
