@@ -3,7 +3,7 @@
 Vanilla sampling, FB-UNet at K = 2 and K = 4 and TFS (half of the steps at K = 4, a quarter each at 2 and 1) make the
 same images, each on an engine of its own, in turns, so that a slow spell of the machine falls on all; FB-AE at K = 2
 and 4 and FB-UNet in latent space likewise, from noise to pixels. The latter's speed at other numbers of steps than were
-run follows from the times of denoising and of decoding. Batches are so large that vanilla is at its best, and the others
+run follows from the times of denoising and of decoding. Batches are so large that vanilla is at its best and the others
 nearly so. Operations are counted as the papers do: without attention's products of queries, keys and values. The last
 table says where the time of an evaluation at K = 4 goes: what is not the body runs for every image.
 
