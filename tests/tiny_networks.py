@@ -29,6 +29,26 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 # Networks
 
+# The configuration of a U-Net that is as small as can be, where pictures do not matter.
+NARROW_UNET = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D",) * 2,
+    "up_block_types": ("UpBlock2D",) * 2,
+    "norm_num_groups": 4,
+}
+TEXT_UNET = {
+    "sample_size": 8,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "norm_num_groups": 8,
+    "attention_head_dim": 2,
+    "cross_attention_dim": TEXT_WIDTH,
+}
+
 
 def _spread(module: torch.nn.Module, last: torch.nn.Module, output: Callable[[], torch.Tensor], std: float) -> None:
     """Scales the layer `last` of `module` so that `output()` has mean 0 and this standard deviation."""
@@ -60,17 +80,7 @@ def pixel_unet(**options: object) -> UNet2DModel:
 
 
 def text_unet(**options: object) -> UNet2DConditionModel:
-    settings = {
-        "sample_size": 8,
-        "layers_per_block": 1,
-        "block_out_channels": (16, 32),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "norm_num_groups": 8,
-        "attention_head_dim": 2,
-        "cross_attention_dim": TEXT_WIDTH,
-    }
-    unet = UNet2DConditionModel(**(settings | options))
+    unet = UNet2DConditionModel(**(TEXT_UNET | options))
     sample, text = torch.randn(2, 4, 8, 8), torch.randn(2, TOKENS, unet.config.cross_attention_dim)
     added = {"text_embeds": torch.randn(2, TEXT_WIDTH), "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64.0]] * 2)}
     _spread(unet, unet.conv_out, lambda: unet(sample, 500, text, added_cond_kwargs=added).sample, 0.5)

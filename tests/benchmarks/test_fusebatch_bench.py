@@ -17,15 +17,8 @@ from headrace.benchmarks._fusebatch.networks import (
 from headrace.benchmarks._fusebatch.parts import measure_parts
 from headrace.benchmarks._fusebatch.size import measure_size
 from headrace.benchmarks._fusebatch.speed import VANILLA, Load, Speed, latent_speed, pixel_speed
+from tiny_networks import NARROW_UNET
 
-NARROW = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D",) * 2,
-    "up_block_types": ("UpBlock2D",) * 2,
-    "norm_num_groups": 4,
-}
 NARROW_AUTOENCODER = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
     "up_block_types": ("UpDecoderBlock2D",) * 2,
@@ -33,8 +26,8 @@ NARROW_AUTOENCODER = {
     "latent_channels": 3,
     "norm_num_groups": 4,
 }
-SMALL = replace(CIFAR10, unet=NARROW)
-LATENT = replace(SMALL_LATENT, unet=NARROW, autoencoder=NARROW_AUTOENCODER)
+SMALL = replace(CIFAR10, unet=NARROW_UNET)
+LATENT = replace(SMALL_LATENT, unet=NARROW_UNET, autoencoder=NARROW_AUTOENCODER)
 
 
 @pytest.mark.parametrize(

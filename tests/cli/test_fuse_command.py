@@ -5,21 +5,13 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
-
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D",) * 2,
-    "up_block_types": ("UpBlock2D",) * 2,
-    "norm_num_groups": 4,
-}
+from tiny_networks import NARROW_UNET
 
 
 @pytest.fixture
 def models(tmp_path):
     torch.manual_seed(0)
-    for name, network in (("k1", UNet2DModel(**UNET)), ("k2", FuseBatchUNet2DModel([2], UNET))):
+    for name, network in (("k1", UNet2DModel(**NARROW_UNET)), ("k2", FuseBatchUNet2DModel([2], NARROW_UNET))):
         DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path / name)
     return tmp_path
 

@@ -10,21 +10,12 @@ from headrace.errors import ModelError, PlanError, UnsupportedModelError
 from headrace.models.pipelines.loading import load
 from headrace.techniques.fusebatch.collection import collect, write
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
-from tiny_networks import autoencoder, dit_transformer, quantised_autoencoder
-
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("DownBlock2D",) * 2,
-    "up_block_types": ("UpBlock2D",) * 2,
-    "norm_num_groups": 4,
-}
+from tiny_networks import NARROW_UNET, autoencoder, dit_transformer, quantised_autoencoder
 
 
 def network(factor, kernel_size=3, **options):
     torch.manual_seed(factor)
-    unet = UNET | options
+    unet = NARROW_UNET | options
     return UNet2DModel(**unet) if factor == 1 else FuseBatchUNet2DModel([factor], unet, kernel_size)
 
 

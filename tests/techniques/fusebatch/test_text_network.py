@@ -4,22 +4,12 @@ from diffusers import UNet2DConditionModel
 
 from headrace.errors import ModelError
 from headrace.techniques.fusebatch.text_network import FusedUNet2DConditionModel
-
-TEXT = {
-    "sample_size": 8,
-    "layers_per_block": 1,
-    "block_out_channels": (16, 32),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "norm_num_groups": 8,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 16,
-}
+from tiny_networks import TEXT_UNET
 
 
 def fused(factor=2, **options):
     torch.manual_seed(1)
-    return FusedUNet2DConditionModel(factor, TEXT | options).eval().requires_grad_(False)
+    return FusedUNet2DConditionModel(factor, TEXT_UNET | options).eval().requires_grad_(False)
 
 
 def inputs(rows):
@@ -54,7 +44,7 @@ def test_masked_tokens_do_not_matter_and_other_groups_do_not_either():
 
 def test_it_is_saved_loaded_and_started_from_a_vanilla_network(tmp_path):
     network = fused(3)
-    vanilla = UNet2DConditionModel(**TEXT)
+    vanilla = UNet2DConditionModel(**TEXT_UNET)
     network.initialise_from(vanilla)
     assert network.head.projection.weight.equal(vanilla.conv_out.weight)
     network.save_pretrained(tmp_path)
