@@ -52,9 +52,9 @@ def test_the_latent_network_has_the_papers_work():
 
 def test_every_variant_makes_the_same_images_in_turns(tmp_path):
     pixel = pixel_pipeline(SMALL, (1, 2, 4), "cpu", torch.float32)
-    speed = pixel_speed(pixel, Load(8, 4))
+    speed = pixel_speed(pixel, Load(8, 4, 8))
     assert list(speed.seconds) == [VANILLA, "k2", "k4", "tfs"]
-    latent = latent_speed(latent_pipelines(LATENT, "cpu", torch.float32), Load(4, 2))
+    latent = latent_speed(latent_pipelines(LATENT, "cpu", torch.float32), Load(4, 2, 4))
     assert list(latent.speedups) == ["fbae_k2", "fbae_k4", "fbunet_k2"]
     assert all(0 < latent.decoding[name] < seconds for name, seconds in latent.seconds.items())
     shares = {"small": measure_parts(pixel, 4, 8, 1)}
@@ -66,6 +66,6 @@ def test_every_variant_makes_the_same_images_in_turns(tmp_path):
 
 
 def test_speed_at_other_numbers_of_steps():
-    speed = Speed(Load(4, 10), {VANILLA: 12.0, "fbae_k2": 6.5}, {VANILLA: 2.0, "fbae_k2": 1.5})
+    speed = Speed(Load(4, 10, 4), {VANILLA: 12.0, "fbae_k2": 6.5}, {VANILLA: 2.0, "fbae_k2": 1.5})
     assert speed.speedups == {"fbae_k2": 12 / 6.5}
     assert speed.speedups_at(20) == {"fbae_k2": 22 / 11.5}

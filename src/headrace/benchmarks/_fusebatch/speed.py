@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,10 +23,11 @@ ALLOCATIONS: dict[str, Allocation] = {VANILLA: uniform(1), "k2": uniform(2), "k4
 
 @dataclass(frozen=True)
 class Load:
-    """So many images of so many steps; every variant makes all of them, as one batch."""
+    """So many images of so many steps, resident all at once; a call has at most `rows` evaluations, or decodings."""
 
     images: int
     steps: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def latent_speed(pipelines: Mapping[str, Pipeline], load: Load) -> Speed:
 def _speed(variants: Mapping[str, tuple[Pipeline, Decision | None]], load: Load) -> Speed:
     for name, one in variants.items():  # warms up: every network with as many rows, and every decoder
         if name != "tfs":
-            deque(_turns(*one, Load(load.images, 1), {}, name), maxlen=0)
+            deque(_turns(*one, replace(load, steps=1), {}, name), maxlen=0)
     decoding: dict[str, float] = {}
     with bars() as show:
         contestants = {name: _turns(*one, load, decoding, name) for name, one in variants.items()}
@@ -79,12 +80,14 @@ def _turns(
     pipeline: Pipeline, decide: Decision | None, load: Load, decoding: dict[str, float], name: str
 ) -> Iterator[float]:
     """A round of the engine a turn, to the last pixel; the time of decoding goes into `decoding`."""
-    rows = load.images // pipeline.pictures
-    settings = EngineSettings(slots=rows, max_rows=rows, decode_batch=rows, synchronize_timings=True)
+    requests = load.images // pipeline.pictures
+    settings = EngineSettings(
+        slots=requests, max_rows=load.rows, decode_batch=min(requests, load.rows), synchronize_timings=True
+    )
     engine = Engine(pipeline, settings, decide=decide)
-    for seed in range(rows):
+    for seed in range(requests):
         engine.submit(Request(steps=load.steps, seed=seed))
-    done, work = 0, rows * load.steps
+    done, work = 0, requests * load.steps
     while engine.busy:
         done += engine.step().rows
         for result in engine.collect():
