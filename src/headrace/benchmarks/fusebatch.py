@@ -3,8 +3,9 @@
 Vanilla sampling, FB-UNet at K = 2 and K = 4 and TFS (half of the steps at K = 4, a quarter each at 2 and 1) make the
 same images, each on an engine of its own, in turns, so that a slow spell of the machine falls on all; FB-AE at K = 2
 and 4 and FB-UNet in latent space likewise, from noise to pixels. The latter's speed at other numbers of steps than were
-run follows from the times of denoising and of decoding. No call has more evaluations than serve vanilla best. Operations are counted as the papers do: without attention's products of queries, keys and values. The last
-table says where the time of an evaluation at K = 4 goes: what is not the body runs for every image.
+run follows from the times of denoising and of decoding. No call has more evaluations than serve vanilla best.
+Operations are counted as the papers do: without attention's products of queries, keys and values. The last table says
+where the time of an evaluation at K = 4 goes: what is not the body runs for every image.
 
 A quick run: CIFAR-10's network, and a latent one of less than half the width at 64 px.
 """
@@ -36,9 +37,9 @@ from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.files import write_file
 
-# By configuration: on a CPU, and on an accelerator. TFS is at its exact shares where steps are a multiple of four. Calls
-# have as many evaluations as serve vanilla best on a CPU: CelebA's takes 198 ms a row in calls of 4, 228 ms in calls of
-# 32. At K = 4 there is a quarter of the evaluations, so there are more images than fill vanilla's calls.
+# By configuration: on a CPU, and on an accelerator. TFS is at its exact shares where steps are a multiple of four.
+# Calls have as many evaluations as serve vanilla best on a CPU: CelebA's takes 198 ms a row in calls of 4, 228 ms in
+# calls of 32. At K = 4 there is a quarter of the evaluations, so there are more images than fill vanilla's calls.
 LOADS = {
     CIFAR10.name: (Load(64, 8, 32), Load(1024, 20, 1024)),
     CELEBA.name: (Load(32, 4, 4), Load(512, 20, 512)),
