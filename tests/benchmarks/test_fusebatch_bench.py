@@ -10,6 +10,7 @@ from headrace.benchmarks._fusebatch.networks import (
     CELEBA,
     CELEBA_HQ,
     CIFAR10,
+    FLOW_MATCHING,
     SMALL_LATENT,
     latent_pipelines,
     pixel_pipeline,
@@ -41,6 +42,13 @@ def test_the_papers_pixel_networks_have_its_size_and_work(configuration, million
     assert size.overhead == {"k2": 63_120, "k4": 102_048}
     assert 100 * size.mac_ratios["k2"] == pytest.approx(k2, abs=0.3)
     assert 100 * size.mac_ratios["k4"] == pytest.approx(k4, abs=0.3)
+
+
+def test_the_flow_matching_network_has_the_papers_overhead():
+    size = measure_size(FLOW_MATCHING)
+    assert size.overhead == {"k2": 185_872, "k4": 323_360}
+    assert 100 * size.mac_ratios["k2"] == pytest.approx(50.5, abs=0.3)
+    assert 100 * size.mac_ratios["k4"] == pytest.approx(25.4, abs=0.3)
 
 
 def test_the_latent_network_has_the_papers_work():

@@ -25,6 +25,7 @@ from headrace.benchmarks._fusebatch.networks import (
     CELEBA,
     CELEBA_HQ,
     CIFAR10,
+    FLOW_MATCHING,
     SMALL_LATENT,
     Configuration,
     latent_pipelines,
@@ -42,11 +43,13 @@ from headrace.files import write_file
 # calls of 32. At K = 4 there is a quarter of the evaluations, so there are more images than fill vanilla's calls.
 LOADS = {
     CIFAR10.name: (Load(64, 8, 32), Load(1024, 20, 1024)),
+    FLOW_MATCHING.name: (Load(32, 4, 8), Load(512, 20, 512)),
     CELEBA.name: (Load(32, 4, 4), Load(512, 20, 512)),
     CELEBA_HQ.name: (Load(16, 2, 4), Load(64, 20, 64)),
     SMALL_LATENT.name: (Load(32, 4, 8), Load(256, 20, 256)),
 }
 QUICK_LOADS = {CIFAR10.name: Load(32, 4, 32), SMALL_LATENT.name: Load(32, 4, 8)}
+FULL = CIFAR10, FLOW_MATCHING, CELEBA, CELEBA_HQ
 REPEATS = 3
 
 
@@ -57,7 +60,7 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     sizes: dict[str, Size] = {}
     speeds: dict[str, tuple[Configuration, Speed]] = {}
     shares: dict[str, dict[str, float]] = {}
-    for configuration in (CIFAR10, SMALL_LATENT) if options.quick else (CIFAR10, CELEBA, CELEBA_HQ):
+    for configuration in (CIFAR10, SMALL_LATENT) if options.quick else FULL:
         load = _load(configuration, options.quick, on_gpu)
         sizes[configuration.name] = measure_size(configuration)
         if configuration.autoencoder:
