@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
 from headrace.engine import Engine, EngineSettings
@@ -36,12 +37,7 @@ class Optimal(nn.Module):
         super().__init__()
         self.process, self.level_of = process, level_of
         self.unused = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(
-            sample_size=SIDE,
-            in_channels=3,
-            num_class_embeds=None,
-            block_out_channels=(1,),
-        )
+        self.config = FrozenDict(sample_size=SIDE, in_channels=3, num_class_embeds=None, block_out_channels=(1,))
 
     def forward(self, sample, timestep, class_labels=None, return_dict=False):
         levels = self.level_of(timestep.double() if timestep.is_floating_point() else timestep).expand(len(sample))
