@@ -1,0 +1,1 @@
+"""Multistage: one shared encoder, a decoder for each interval of noise levels."""
