@@ -67,6 +67,7 @@ class Planner:
                     f"and {self._pipeline.name} as loaded carries out no {name} decisions",
                     f"Leave {name} at {column.default}, or load the model with the technique that fills it",
                 )
+        self._pipeline.check_plan(plan)
         plan.check_reuse()
         check_crossings(plan)
         if plan.blocks and self._pipeline.row_cache is not None:

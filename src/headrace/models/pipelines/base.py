@@ -59,6 +59,10 @@ class Pipeline(ABC):
         """The plan with what the model itself decides where nobody else does, such as its network's fusion policy."""
         return plan
 
+    def check_plan(self, plan: Plan) -> None:
+        """Raises `PlanError` for values of the columns that this model cannot carry out."""
+        return None
+
     @property
     @abstractmethod
     def network(self) -> torch.nn.Module:

@@ -2,17 +2,19 @@
 
 A network whose configuration has `factors` evaluates K rows at once, for each K of these (FuseBatch). It is a part of
 a folder whose class is registered (`headrace.models.pipelines.parts`): called as a `UNet2DModel` is, with `fusion` = K
-beside it, and its `decide(plan)` says what it decides of plans.
+beside it, and its `decide(plan)` says what it decides of plans. One whose configuration has `decoders` evaluates each
+row by the decoder of its stage (Multistage): it is given `stage` [N].
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from typing_extensions import override
 
-from headrace.errors import UnsupportedModelError
+from headrace.errors import PlanError, UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.models.pipelines.base import Pipeline, require_class, require_settings
@@ -23,7 +25,7 @@ from headrace.request import Request
 class UNet2DPipeline(Pipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
-    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel"})
+    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel", "MultistageUNet2DModel"})
 
     @property
     @override
@@ -33,7 +35,13 @@ class UNet2DPipeline(Pipeline):
     @property
     @override
     def columns(self) -> frozenset[str]:
-        return super().columns | {"fusion"} if self._fuses else super().columns
+        return super().columns | self._own_columns
+
+    @property
+    def _own_columns(self) -> frozenset[str]:
+        """What the network itself is told of each row."""
+        told_by = {"fusion": "factors", "stage": "decoders"}
+        return frozenset(name for name, setting in told_by.items() if setting in self.components.unet.config)
 
     @property
     @override
@@ -42,14 +50,26 @@ class UNet2DPipeline(Pipeline):
 
     @property
     def _fuses(self) -> bool:
-        return "factors" in self.components.unet.config
+        return "fusion" in self._own_columns
 
     @override
     def own_decisions(self, plan: Plan) -> Plan:
-        if not self._fuses:
+        if not self._own_columns:
             return plan
         decided: Plan = self.components.unet.decide(plan)
         return decided
+
+    @override
+    def check_plan(self, plan: Plan) -> None:
+        if "stage" not in self._own_columns:
+            return
+        stages = len(self.components.unet.config["decoders"])
+        wrong = np.flatnonzero(plan.stage >= stages)
+        if wrong.size:
+            raise PlanError(
+                f"row {wrong[0]} of the plan is of stage {plan.stage[wrong[0]]}, and {self.name} has {stages} decoders",
+                f"Use stages 0 to {stages - 1}",
+            )
 
     @override
     def check_model(self) -> None:
@@ -76,7 +96,8 @@ class UNet2DPipeline(Pipeline):
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        options = {"fusion": rows.fusion} if self._fuses else {}
+        told = {"fusion": rows.fusion, "stage": rows.columns.get("stage")}
+        options = {name: told[name] for name in self._own_columns}
         output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False, **options)[0]
         return output[:, : rows.sample.shape[1]]
 
