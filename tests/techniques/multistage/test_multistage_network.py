@@ -1,4 +1,4 @@
-"""One encoder and a decoder for each stage: equal to diffusers' U-Net where it is one, rows apart where they are not."""
+"""One encoder and a decoder for each stage: equal to diffusers' U-Net where it is one; rows do not see each other."""
 
 import numpy as np
 import pytest

@@ -35,12 +35,12 @@ class Decoder(nn.Module):
         """
         super().__init__()
         check(unet, widths)
-        layers = unet["layers_per_block"] + 1
+        self.layers = unet["layers_per_block"] + 1
         skips = skip_channels(unet)
         hidden = unet["block_out_channels"][-1]
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(len(widths))):
-            given = [skips.pop() for _ in range(layers)]
+            given = [skips.pop() for _ in range(self.layers)]
             self.up_blocks.append(_up_block(unet, level, widths[level], hidden, given))
             hidden = widths[level]
         self.conv_norm_out = nn.GroupNorm(groups_of(unet, hidden), hidden, eps=unet["norm_eps"])
@@ -53,9 +53,8 @@ class Decoder(nn.Module):
         """[N, C_out, h, w], the network's output for the rows whose features these are."""
         hidden, skips = features.hidden, features.skips
         for block in self.up_blocks:
-            count = len(block.resnets)
-            hidden = block(hidden, skips[-count:], features.embedding)
-            skips = skips[:-count]
+            hidden = block(hidden, skips[-self.layers :], features.embedding)
+            skips = skips[: -self.layers]
         output = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         # There the network predicts in units of its noise level, as diffusers has it.
         return output / features.timestep[:, None, None, None] if self.fourier else output
