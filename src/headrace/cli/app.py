@@ -10,6 +10,7 @@ from headrace.cli import (
     calibrate_guidance,
     calibrate_latency,
     calibrate_scale_shift,
+    calibrate_stages,
     compare,
     demo,
     evaluate,
@@ -41,6 +42,7 @@ app.add_typer(calibrate.app, name="calibrate")
 calibrate.app.command("scale-shift", epilog=calibrate_scale_shift.EPILOG)(calibrate_scale_shift.scale_shift)
 calibrate.app.command("guidance", epilog=calibrate_guidance.EPILOG)(calibrate_guidance.guidance)
 calibrate.app.command("latency", epilog=calibrate_latency.EPILOG)(calibrate_latency.latency)
+calibrate.app.command("stages", epilog=calibrate_stages.EPILOG)(calibrate_stages.stages)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)

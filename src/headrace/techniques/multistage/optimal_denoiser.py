@@ -1,8 +1,8 @@
 """The denoiser that a perfectly trained network would be: the closed form of Proposition 1, equation (21).
 
 For data y_1 ... y_N and x_t = s_t x_0 + s_t sigma_t eps, it depends on z = x_t / s_t = x_0 + sigma_t eps and sigma_t
-alone, whatever the kernel: the data prediction is the mean of the y_i under weights exp(-|z - y_i|^2 / (2 sigma^2)), and
-the noise prediction is (z - that) / sigma.
+alone, whatever the kernel: the data prediction is the mean of the y_i under weights exp(-|z - y_i|^2 / (2 sigma^2)),
+and the noise prediction is (z - that) / sigma.
 """
 
 from __future__ import annotations
