@@ -31,7 +31,7 @@ def test_one_command_measures_and_writes_everything(headrace, tmp_path):
 
 
 def test_other_numbers_of_stages_and_the_edm_kernel(headrace, tmp_path):
-    data = write_folder(tmp_path / "discs", 20, side=10)
+    data = write_folder(tmp_path / "discs", 20)
     run = headrace(
         "calibrate", "stages", data, *QUICK, "--stages", 4, "--kernel", "edm", "--size", 8, "--json", "--out",
         tmp_path / "out",
@@ -69,6 +69,7 @@ def test_time_and_snr_need_no_data(headrace, tmp_path):
         (["{discs}", "--alpha", "1.5"], ["alpha 1.5"]),
         (["{discs}", "--method", "guess"], ["'guess'", "gradient"]),
         (["{discs}", "--kernel", "ve"], ["'ve'", "edm"]),
+        (["{discs}", "--method", "gradient", "--kernel", "edm"], ["variance-preserving"]),
         (["{discs}", "--stages", "1"], ["at least 2"]),
         (["{discs}", "--images", "1"], ["--images 1"]),
         (["{one}"], ["one picture"]),

@@ -48,6 +48,11 @@ class StagesOptions:
                 f"no data were named, and the method {self.method} needs some",
                 "Write, for example, headrace calibrate stages cifar10-train.parquet",
             )
+        if self.method == "gradient" and self.question.kernel != "vp":
+            raise CalibrationError(
+                f"gradients are of a variance-preserving model, not of the kernel {self.question.kernel!r}",
+                "Leave --kernel out: the file has the boundaries as sigmas too",
+            )
         for name, value, least in (("images", self.images, 2), ("size", self.size, 1)):
             if value is not None and value < least:
                 raise CalibrationError(f"--{name} {value} is not accepted", f"Use at least {least}")
@@ -152,17 +157,17 @@ def _by_gradient(options: StagesOptions) -> Measured:
 
     from headrace.models.pipelines.fingerprint import pipeline_fingerprint
     from headrace.models.pipelines.loading import load
-    from headrace.techniques.multistage.calibrate import stages_by_gradient
+    from headrace.techniques.multistage.calibrate import GRADIENTS, stages_by_gradient
 
     pipeline = load(options.model)
-    question, count = options.question, 100
+    question = options.question
     source, pixels = _pixels(replace(options, size=pipeline.default_size[0]), question.grid_samples)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with calibration_bar(count * len(images), "gradients") as advance:
-        answer = stages_by_gradient(pipeline, images, question.stages, count, question.seed, advance)
+    with calibration_bar(GRADIENTS * len(images), "gradients") as advance:
+        answer = stages_by_gradient(pipeline, images, question.stages, GRADIENTS, question.seed, advance)
     identity = {
         "model": pipeline.name, "weights": pipeline_fingerprint(pipeline), "data": source.name, "images": len(pixels),
-        "samples": len(pixels), "definition": f"cosine of gradients at {count} timesteps",
+        "samples": len(pixels), "definition": f"cosine of gradients at {GRADIENTS} timesteps",
     }  # fmt: skip
     return Measured(answer, identity)
 

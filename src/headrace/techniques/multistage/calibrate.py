@@ -31,7 +31,7 @@ Progress = Callable[[int], None]
 
 # How finely Table 4's other methods cut: the authors' programs have 1000 times for SNR and 100 elsewhere.
 _TIMES, _SNR_TIMES = 100, 1000
-_GRADIENTS = 100
+GRADIENTS = 100
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def stages_by_gradient(
     pipeline: Pipeline,
     images: torch.Tensor,
     stages: int,
-    count: int = _GRADIENTS,
+    count: int = GRADIENTS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Answer:

@@ -26,7 +26,7 @@ Prediction = Literal["noise", "data"]
 End = Literal["mean", "own"]
 Progress = Callable[[int], None]  # told how many evaluations of the denoiser were made since last
 
-_BATCH = 500  # noisy images at once: each of them needs 16 kB for every block of images
+_BATCH = 500  # noisy images at once: enough that the reading of a block of images hardly counts
 _TOGETHER = 50  # samples of a grid
 
 
@@ -76,10 +76,11 @@ def measure_ends(
     generator = torch.Generator().manual_seed(seed)
     within = torch.rand(samples, generator=generator, dtype=torch.float64).numpy()
     times = kernel.first + (1 - kernel.first) * (np.arange(samples) + within) / samples
+    last = float(kernel.sigma(1.0)) if own else None
     found: dict[tuple[Prediction, End | None], list[Floats]] = {}
     for clean, noise, start in _samples(denoiser, samples, _BATCH, generator):
         sigma = torch.from_numpy(kernel.sigma(times[start : start + len(clean)]))
-        for key, share in _compare_ends(denoiser, clean, noise, sigma, _last(kernel) if own else None, eta).items():
+        for key, share in _compare_ends(denoiser, clean, noise, sigma, last, eta).items():
             found.setdefault(key, []).append(share)
         if progress is not None:
             progress(len(clean) * (2 if own else 1))
@@ -133,10 +134,6 @@ def _samples(
         rows = torch.randint(len(denoiser), (size,), generator=generator)
         clean = denoiser.clean(rows)
         yield clean, torch.randn(clean.shape, generator=generator), start
-
-
-def _last(kernel: Kernel) -> float:
-    return float(kernel.sigma(1.0))
 
 
 def _compare_ends(
