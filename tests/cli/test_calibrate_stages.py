@@ -21,6 +21,7 @@ def test_one_command_measures_and_writes_everything(headrace, tmp_path):
     assert sorted(file.name for file in out.iterdir()) == ["curve.png", "similarity.png", "stages.json"]
     artefact = StagesArtefact.load(out / "stages.json")
     assert (artefact.method, artefact.kernel, artefact.images, artefact.samples) == ("optimal-denoiser", "vp", 30, 120)
+    assert artefact.data == "discs.parquet"
     assert (artefact.eta, artefact.alpha, artefact.definition) == (2 / 256, 0.9, "noise prediction, end mean")
     assert artefact.figures["t2_noise_mean"] == pytest.approx(artefact.boundaries[1], abs=1e-4)
     assert len(artefact.times) == 11

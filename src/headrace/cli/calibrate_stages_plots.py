@@ -31,7 +31,7 @@ def draw_heat_map(artefact: StagesArtefact, path: Path) -> None:
     for begin, end in pairwise(edges):
         axis.plot([begin, end, end, begin, begin], [begin, begin, end, end, begin], color="white", linewidth=1.5)
     axis.set(xlabel="time", ylabel="time", aspect="equal")
-    axis.set_title(f"{artefact.data}: {artefact.method}, {artefact.definition}", fontsize=9)
+    axis.set_title(f"{artefact.data}: {artefact.definition}", fontsize=9)
     write_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DPI))
 
 
@@ -46,8 +46,7 @@ def draw_curve(ends: EndSimilarity, question: Question, path: Path) -> None:
     _draw_bins(axis, ends.times, to_image, "C0", "to time 0")
     _draw_bins(axis, ends.times, to_noise, "C3", f"to time 1 ({question.end})")
     for name, boundary, colour in zip(("t1", "t2"), end_cuts(ends, question), ("C0", "C3"), strict=True):
-        axis.axvline(boundary, color=colour, linestyle="--", linewidth=1)
-        axis.annotate(f"{name} = {boundary:.3f}", (boundary, 0.02), fontsize=8, rotation=90, ha="right", color=colour)
+        axis.axvline(boundary, color=colour, linestyle="--", linewidth=1, label=f"{name} = {boundary:.3f}")
     axis.axhline(question.alpha, color="0.4", linewidth=0.8, linestyle=":")
     axis.set(xlabel=f"time of the {question.kernel} kernel", ylabel="similarity (equation 6)", ylim=(0, 1.03))
     axis.set_title(f"{len(ends.times)} samples, eta {question.eta:.4g}, alpha {question.alpha:g}", fontsize=9)

@@ -144,7 +144,7 @@ def _by_denoiser(options: StagesOptions) -> Measured:
         answer = stages_by_denoiser(denoiser, question, advance)
     three = question.stages == 3
     identity = {
-        "model": "optimal denoiser", "weights": digest(source), "data": source.name, "images": len(pixels),
+        "model": "optimal denoiser", "weights": digest(source), "data": _name(options), "images": len(pixels),
         "eta": question.eta, "alpha": question.alpha if three else None,
         "samples": question.samples if three else question.grid_samples,
         "definition": f"{question.prediction} prediction" + (f", end {question.end}" if three else ", Algorithm 2"),
@@ -166,7 +166,7 @@ def _by_gradient(options: StagesOptions) -> Measured:
     with calibration_bar(GRADIENTS * len(images), "gradients") as advance:
         answer = stages_by_gradient(pipeline, images, question.stages, GRADIENTS, question.seed, advance)
     identity = {
-        "model": pipeline.name, "weights": pipeline_fingerprint(pipeline), "data": source.name, "images": len(pixels),
+        "model": pipeline.name, "weights": pipeline_fingerprint(pipeline), "data": _name(options), "images": len(pixels),
         "samples": len(pixels), "definition": f"cosine of gradients at {GRADIENTS} timesteps",
     }  # fmt: skip
     return Measured(answer, identity)
@@ -179,6 +179,11 @@ def _by_formula(options: StagesOptions) -> Measured:
     find = stages_by_snr if options.method == "snr" else stages_by_time
     answer = find(question.stages, kernel_of(question.kernel))
     return Measured(answer, {"model": "none", "weights": "none", "data": "none", "images": 0, "samples": 0})
+
+
+def _name(options: StagesOptions) -> str:
+    """The data set's, without the folder it lies in: a file says nothing of the machine it was made on."""
+    return options.data.name if options.data is not None else "none"
 
 
 def _pixels(options: StagesOptions, limit: int | None) -> tuple[PictureSource, np.ndarray]:
