@@ -161,13 +161,13 @@ def _by_gradient(options: StagesOptions) -> Measured:
 
     pipeline = load(options.model)
     question = options.question
-    source, pixels = _pixels(replace(options, size=pipeline.default_size[0]), question.grid_samples)
+    _, pixels = _pixels(replace(options, size=pipeline.default_size[0]), question.grid_samples)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     with calibration_bar(GRADIENTS * len(images), "gradients") as advance:
         answer = stages_by_gradient(pipeline, images, question.stages, GRADIENTS, question.seed, advance)
     identity = {
-        "model": pipeline.name, "weights": pipeline_fingerprint(pipeline), "data": _name(options), "images": len(pixels),
-        "samples": len(pixels), "definition": f"cosine of gradients at {GRADIENTS} timesteps",
+        "model": pipeline.name, "weights": pipeline_fingerprint(pipeline), "data": _name(options),
+        "images": len(pixels), "samples": len(pixels), "definition": f"cosine of gradients at {GRADIENTS} timesteps",
     }  # fmt: skip
     return Measured(answer, identity)
 
