@@ -47,7 +47,7 @@ class Question:
         alpha: mean similarity that the first and the last of three stages have.
         prediction: what is compared (see `similarity`).
         end: what the denoiser at time 1 is (see `similarity`).
-        step: between times of the grid. Cuts lie in the middle between two of them.
+        step: between times of the grid. Algorithm 2's cuts lie in the middle between two of them.
     """
 
     stages: int = 3
@@ -72,10 +72,9 @@ class Question:
         for name, known in (("prediction", ("noise", "data")), ("end", ("mean", "own"))):
             if getattr(self, name) not in known:
                 raise CalibrationError(f"there is no {name} {getattr(self, name)!r}", f"Use {' or '.join(known)}")
-        if self.stages > len(self.times):
-            raise CalibrationError(
-                f"{len(self.times)} times make no {self.stages} stages", "Use fewer stages or a finer step"
-            )
+        parts = len(self.times) - 1
+        if self.stages > parts:
+            raise CalibrationError(f"{parts} parts of time make no {self.stages} stages", "Use fewer or a finer step")
 
     @property
     def measured(self) -> Kernel:
@@ -118,7 +117,11 @@ def check_stages(stages: int) -> None:
 
 
 def stages_by_denoiser(denoiser: OptimalDenoiser, question: Question, progress: Progress | None = None) -> Answer:
-    """Algorithm 1 for three stages, Algorithm 2 for others. Raises `CalibrationError` as these do."""
+    """Algorithm 1 for three stages, Algorithm 2 for others. Raises `CalibrationError` as these do.
+
+    In Algorithm 2 each time of the grid stands for the step behind it, so that all parts of [0, 1] count alike: time 1
+    stands for none.
+    """
     kernel, times = question.measured, question.times
     ends = None
     if question.stages == 3:
@@ -128,7 +131,7 @@ def stages_by_denoiser(denoiser: OptimalDenoiser, question: Question, progress: 
     grid = measure_grid(denoiser, kernel, times, question.grid_samples, question.eta, question.seed, progress)
     similarity = grid[question.prediction]
     if ends is None:
-        firsts = np.array(cut(dissimilarity_costs(similarity), question.stages))
+        firsts = np.array(cut(dissimilarity_costs(similarity[:-1, :-1]), question.stages))
         cuts = ((times[firsts - 1] + times[firsts]) / 2).tolist()
     return Answer(_stages(kernel, cuts), times, similarity, ends)
 
