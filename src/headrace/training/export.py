@@ -20,7 +20,7 @@ TEXT_TO_IMAGE = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 LATENT = ("vae", "unet", "scheduler")
 PIXEL = ("unet", "scheduler")
 # Networks that take no text.
-_PLAIN = ("UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel")
+_PLAIN = ("UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel", "MultistageUNet2DModel")
 
 
 def save_component(component: Any, folder: Path) -> None:

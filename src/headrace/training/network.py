@@ -1,4 +1,4 @@
-"""The network that a diffusion phase trains: of single pictures or of groups, anew or from a trained one."""
+"""The network that a diffusion phase trains: of single pictures, of groups or of stages, anew or from a trained one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any
 
 from diffusers import ModelMixin, UNet2DModel
 
-from headrace.errors import ModelError, RecipeError
+from headrace.errors import ModelError, PlanError, RecipeError
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
 from headrace.techniques.fusebatch.patch_grid import PatchGridUNet2DModel
+from headrace.techniques.multistage.network import MultistageUNet2DModel
 from headrace.training.initial import start_from
 from headrace.training.spaces.space import Shape
 from headrace.training.tables.diffusion import DiffusionPhase
+from headrace.training.tables.stages import StagesTable
 
 
 def build_network(phase: DiffusionPhase, shape: Shape) -> ModelMixin:
-    """The recipe's network, from nothing or from its `initial`: of groups where `fusion` is more than 1.
+    """The recipe's network, from nothing or from its `initial`: of groups where `fusion` is more than 1, or of stages.
 
-    Raises `RecipeError` as `build_unet` does, and for a U-Net that cannot be fused.
+    Raises `RecipeError` as `build_unet` does, and for a U-Net that cannot be fused or divided into stages.
     """
     vanilla = build_unet(phase, shape)
+    if phase.stages is not None:
+        try:
+            return _started(_staged(phase.stages, dict(vanilla.config)), vanilla, phase)
+        except (ModelError, PlanError) as error:
+            raise RecipeError(f"the stages of the recipe do not fit: {error.problem}", error.remedy) from None
     if phase.fusion == 1:
         return _started(vanilla, vanilla, phase)
     try:
@@ -35,6 +42,17 @@ def _fused(phase: DiffusionPhase, unet: dict[str, Any]) -> ModelMixin:
     if phase.fusion_kind == "patch-grid":
         return PatchGridUNet2DModel(unet=settings)
     return FuseBatchUNet2DModel(factors=[phase.fusion], kernel_size=phase.fusion_kernel, unet=settings)
+
+
+def _staged(stages: StagesTable, unet: dict[str, Any]) -> ModelMixin:
+    settings = {key: value for key, value in unet.items() if not key.startswith("_")}
+    return MultistageUNet2DModel(
+        unet=settings,
+        decoders=[one if isinstance(one, int) else list(one) for one in stages.decoders],
+        boundaries=list(stages.boundaries),
+        attention=None if stages.attention is None else list(stages.attention),
+        shared=stages.shared,
+    )
 
 
 def _started(network: ModelMixin, vanilla: UNet2DModel, phase: DiffusionPhase) -> ModelMixin:

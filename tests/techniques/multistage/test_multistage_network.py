@@ -56,9 +56,9 @@ def test_one_stage_of_the_encoders_width_is_diffusers_unet_bit_for_bit(options):
     torch.manual_seed(1)
     unified = UNet2DModel(**(UNET | options)).eval()
     network = build([16], **options)
-    assert set(dict(network.encoder.named_parameters()) | dict(network.stage_decoders[0].named_parameters())) == set(
-        dict(unified.named_parameters())
-    )
+    assert set(
+        dict(network.encoders[0].named_parameters()) | dict(network.stage_decoders[0].named_parameters())
+    ) == set(dict(unified.named_parameters()))
     network.initialise_from(unified)
     sample, times, labels = rows(4, options.get("num_class_embeds"))
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def test_a_mixed_batch_is_each_row_alone(options, kind):
 def test_the_encoder_runs_once_and_each_decoder_on_its_own_rows():
     network = build([16, 16, 16], BOUNDARIES)
     seen = []
-    network.encoder.register_forward_hook(lambda _, inputs, out: seen.append(("encoder", len(inputs[0]))))
+    network.encoders[0].register_forward_hook(lambda _, inputs, out: seen.append(("encoder", len(inputs[0]))))
     for number, decoder in enumerate(network.stage_decoders):
         decoder.register_forward_hook(lambda _, __, out, number=number: seen.append((number, len(out))))
     sample, times, _ = rows(5)
@@ -97,13 +97,32 @@ def test_the_encoder_runs_once_and_each_decoder_on_its_own_rows():
     assert seen == [("encoder", 5), (0, 2), (2, 3)]
 
 
-def test_gradients_reach_the_encoder_and_the_decoders_of_the_batch_alone():
+@pytest.mark.parametrize("stages", [[0, 2, 0], [2, 2, 2]])
+def test_gradients_reach_the_encoder_and_the_decoders_of_the_batch(stages):
     network = build([16, 16, 16], BOUNDARIES).requires_grad_(True).train()
     sample, times, _ = rows(3)
-    network(sample, times, stage=[0, 2, 0]).sample.square().mean().backward()
-    assert all(weight.grad is not None for weight in network.encoder.parameters())
-    used = [any(weight.grad is not None for weight in one.parameters()) for one in network.stage_decoders]
-    assert used == [True, False, True]
+    network(sample, times, stage=stages).sample.square().mean().backward()
+    assert all(weight.grad is not None for weight in network.parameters())  # processes exchange all of them
+    changed = [any(weight.grad.any() for weight in one.parameters()) for one in network.stage_decoders]
+    assert changed == [stage in stages for stage in range(3)]
+
+
+def test_separate_networks_share_nothing():
+    torch.manual_seed(0)
+    network = MultistageUNet2DModel(UNET, [16, 8], [0.5], shared=False).train()
+    sample, times, _ = rows(3)
+    network(sample, times, stage=[1, 1, 1]).sample.square().mean().backward()
+    learnt = [any(weight.grad.any() for weight in one.parameters()) for one in network.encoders]
+    assert learnt == [False, True]
+    network.eval()
+    with torch.inference_mode():
+        mixed = network(sample, times, stage=[1, 0, 1]).sample
+        one = network(sample, times, stage=1).sample
+    torch.testing.assert_close(mixed[0], one[0], rtol=1e-5, atol=1e-5)
+    unified = UNet2DModel(**UNET)
+    network.initialise_from(unified)
+    weights = [one.conv_in.weight for one in network.encoders]
+    assert all(torch.equal(weight, unified.conv_in.weight) for weight in weights)
 
 
 def test_rows_need_a_stage_that_is_there():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
     `unet` is the configuration of the `UNet2DModel`, whose `block_out_channels` are the encoder's. `decoders`, the one
     nearest the image first, are the widths of each: one a level, or one number that the encoder's multipliers are
     applied to (`decoder.widths_of`). `boundaries` are times that divide the stages (`schedule.Stages`). `attention`
-    says which decoders have attention where `unet` has it; None: all.
+    says which decoders have attention where `unet` has it; None: all. With `shared` False each decoder has an encoder
+    of its own: the paper's baseline of separate networks (table 3), with tailored parameters where widths differ.
 
     Raises `PlanError` for boundaries that are none and `ModelError` for as many decoders as there are not stages,
     widths that cannot be divided into groups of norm or heads of attention, or blocks with skips of the image.
@@ -46,6 +48,7 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
         decoders: Sequence[int | Sequence[int]],
         boundaries: Sequence[float] = (),
         attention: Sequence[bool] | None = None,
+        shared: bool = True,
     ) -> None:
         super().__init__()
         self.stages = Stages(boundaries)
@@ -61,7 +64,8 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
         planned = [(kind, widths_of(settings, decoder)) for kind, decoder in zip(kinds, decoders, strict=True)]
         for kind, widths in planned:
             check(kind, widths)
-        self.encoder = Encoder(UNet2DModel(**settings))
+        encoders = 1 if shared else len(planned)
+        self.encoders = nn.ModuleList(Encoder(UNet2DModel(**settings)) for _ in range(encoders))
         self.stage_decoders = nn.ModuleList(Decoder(kind, widths) for kind, widths in planned)
         self._settings = settings
 
@@ -88,26 +92,55 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
         """
         stages = self._checked(stage, len(sample))
         times = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        if (stages == stages[0]).all():
-            output = self.stage_decoders[stages[0]](self.encoder(sample, times, class_labels))
+        if (stages == stages[0]).all() and not self._learns:
+            output = self.stage_decoders[stages[0]](self._encoder_of(stages[0])(sample, times, class_labels))
         else:
             output = self._mixed(sample, times, class_labels, stages)
         return UNet2DOutput(sample=output) if return_dict else (output,)
 
+    def _encoder_of(self, stage: int) -> nn.Module:
+        return self.encoders[stage if len(self.encoders) > 1 else 0]
+
     def _mixed(
         self, sample: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None, stages: NDArray[np.int64]
     ) -> torch.Tensor:
-        """Rows in the order of their stages, so that each decoder's features lie together and are not copied."""
+        """Rows in the order of their stages, so that each decoder's features lie together and are not copied.
+
+        Where gradients are wanted, the weights of stages without rows get a gradient of 0: processes that train
+        together exchange those of every weight.
+        """
         order = np.argsort(stages, kind="stable")
         there, back = (_indices(places, sample.device) for places in (order, np.argsort(order)))
-        features = self.encoder(sample[there], times[there], None if labels is None else labels[there])
-        ends = np.searchsorted(stages[order], np.arange(len(self.stage_decoders) + 1))
-        parts = [
-            decoder(features.between(begin, end))
-            for decoder, begin, end in zip(self.stage_decoders, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-            if end > begin
-        ]
-        return torch.cat(parts)[back]
+        sample, times, labels = sample[there], times[there], None if labels is None else labels[there]
+        shared = self.encoders[0](sample, times, labels) if len(self.encoders) == 1 else None
+        ends = np.searchsorted(stages[order], np.arange(len(self.stage_decoders) + 1)).tolist()
+        parts = []
+        for stage, (begin, end) in enumerate(pairwise(ends)):
+            if end == begin:
+                continue
+            if shared is None:
+                own = None if labels is None else labels[begin:end]
+                features = self.encoders[stage](sample[begin:end], times[begin:end], own)
+            else:
+                features = shared.between(begin, end)
+            parts.append(self.stage_decoders[stage](features))
+        output = torch.cat(parts)[back]
+        return output + self._nothing_of(set(stages.tolist())) if self._learns else output
+
+    @property
+    def _learns(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def _nothing_of(self, stages: Collection[int]) -> torch.Tensor | float:
+        """0, made of the weights of all other stages."""
+        others = [stage for stage in range(len(self.stage_decoders)) if stage not in stages]
+        parts = [self.stage_decoders[stage] for stage in others]
+        if len(self.encoders) > 1:
+            parts += [self.encoders[stage] for stage in others]
+        total: torch.Tensor | float = 0.0
+        for weight in (weight for part in parts for weight in part.parameters()):
+            total = total + 0.0 * weight.sum()
+        return total
 
     def _checked(self, stage: Stage | None, rows: int) -> NDArray[np.int64]:
         """[N] stages on the host."""
@@ -130,21 +163,21 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def initialise_from(self, unified: UNet2DModel) -> None:
-        """Takes over the weights of a trained `UNet2DModel`: the encoder, and every decoder of its widths.
+        """Takes over the weights of a trained `UNet2DModel`: encoders, and every decoder of its widths.
 
         Decoders of other widths stay as they are. Raises `ModelError`, before any weight is copied, where the encoder
         differs.
         """
         given = unified.state_dict()
         shapes = {name: tensor.shape for name, tensor in given.items()}
-        for name, tensor in self.encoder.state_dict().items():
+        for name, tensor in self.encoders[0].state_dict().items():
             if shapes.get(name) != tensor.shape:
                 found = f"has {tuple(shapes[name])}" if name in shapes else "lacks it"
                 raise ModelError(
                     f"the network to start from differs: {name} is {tuple(tensor.shape)} here, and it {found}",
                     "Start from a network of the encoder's configuration",
                 )
-        for part in (self.encoder, *self.stage_decoders):
+        for part in (*self.encoders, *self.stage_decoders):
             own = part.state_dict()
             if all(shapes.get(name) == tensor.shape for name, tensor in own.items()):
                 part.load_state_dict({name: given[name] for name in own})

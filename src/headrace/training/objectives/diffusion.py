@@ -19,6 +19,7 @@ from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.pictures.grid import image_grid
 from headrace.plan.trace import trace
 from headrace.request import Request
+from headrace.techniques.multistage.schedule import Stages
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
 from headrace.training.groups import check_batch, check_enough, spread_groups
@@ -56,6 +57,7 @@ class DiffusionObjective(DenoisingObjective):
         check_groups(phase, data, self.space)
         self.phase, self.data = phase, data
         self.unet = build_network(phase, self.space.shape)
+        self.stages = None if phase.stages is None else Stages(phase.stages.boundaries)
         self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
 
     @property
@@ -76,7 +78,13 @@ class DiffusionObjective(DenoisingObjective):
     @override
     def predict(self, noised: Noised, batch: Batch) -> torch.Tensor:
         labels = batch.get("labels")
-        return self.unet(noised.input, noised.timestep, class_labels=labels, return_dict=False)[0]
+        options = {} if self.stages is None else {"stage": self._stage_of(batch["uniform"], self.stages)}
+        return self.unet(noised.input, noised.timestep, class_labels=labels, return_dict=False, **options)[0]
+
+    def _stage_of(self, uniform: torch.Tensor, stages: Stages) -> np.ndarray:
+        """[B] on the host: the decoder of each item, by its noise level."""
+        signal, sigma = (part.cpu().numpy() for part in self.process.parts(self.process.levels(uniform)))
+        return stages.of_level(signal, sigma)
 
     def pipeline(self) -> Pipeline:
         """The network as it is, in the engine's pipeline."""
@@ -101,7 +109,11 @@ class DiffusionObjective(DenoisingObjective):
         return image_grid(torch.from_numpy(pixels).permute(0, 3, 1, 2), columns=_COLUMNS)
 
     def scores(self) -> dict[str, float]:
-        """`held_out_loss`: the unweighted loss at full size on pictures that are not learnt, always the same draws."""
+        """`held_out_loss`: the unweighted loss at full size on pictures that are not learnt, always the same draws.
+
+        Of a network with stages also that of each, `held_out_loss_0` nearest the image, where there are pictures of it:
+        a stage that overfits shows here first, and is the one to stop early (the paper's table 3).
+        """
         data = self.data.held_out
         if data is None:
             return {}
@@ -117,7 +129,15 @@ class DiffusionObjective(DenoisingObjective):
             batch = space.batch(part, self.unet.device) | self._labels(data, where[part])
             drawn = {name: values[part].to(self.unet.device) for name, values in draws.items()}
             errors.append(self.errors(batch | drawn)[0])
-        return {"held_out_loss": torch.cat(errors).mean().item()}
+        error = torch.cat(errors)
+        return {"held_out_loss": error.mean().item()} | self._scores_by_stage(error, draws["uniform"])
+
+    def _scores_by_stage(self, error: torch.Tensor, uniform: torch.Tensor) -> dict[str, float]:
+        if self.stages is None:
+            return {}
+        stage = torch.from_numpy(self._stage_of(uniform[:: len(uniform) // len(error)], self.stages))
+        parts = {f"held_out_loss_{one}": error.cpu()[stage == one] for one in range(self.stages.count)}
+        return {name: part.mean().item() for name, part in parts.items() if len(part)}
 
     def export(self, folder: Path) -> None:
         """Write `unet` and `scheduler`, and the autoencoder of latents as `vae`."""

@@ -40,6 +40,10 @@ class EDM(Process):
         return levels >= solver.sigmas[round(share * _FINE)].to(levels.device)
 
     @override
+    def parts(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones_like(levels), levels
+
+    @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         sigma = broadcast(levels)
         noisy = clean + sigma * noise

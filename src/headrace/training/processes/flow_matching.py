@@ -38,6 +38,10 @@ class FlowMatching(Process):
         return levels >= shift * (1 - share) / (1 + (shift - 1) * (1 - share))
 
     @override
+    def parts(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 1 - levels, levels
+
+    @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         time = broadcast(levels)
         return Noised(

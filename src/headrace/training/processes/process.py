@@ -49,6 +49,10 @@ class Process(ABC):
         """bool [B]: whether noise levels [B] lie in the first `share` of the steps of a fine sampling."""
 
     @abstractmethod
+    def parts(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of noise levels [B], signal and sigma [B]: x = signal*x0 + sigma*noise."""
+
+    @abstractmethod
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         """Input, timestep, target and weight, for data and standard normal noise [B, C, H, W] at levels [B]."""
 

@@ -33,6 +33,11 @@ class VariancePreserving(Process):
         return levels >= (1 - share) * len(self.solver.alphas_cumprod)
 
     @override
+    def parts(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alphas = self.solver.alphas_cumprod.to(levels.device)[levels]
+        return alphas.sqrt(), (1 - alphas).sqrt()
+
+    @override
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> Noised:
         kind = self.solver.config.prediction_type
         if kind == "v_prediction":

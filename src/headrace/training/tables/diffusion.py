@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from headrace.training.tables.fusion import FusedPhase
 from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
+from headrace.training.tables.stages import StagesTable
 
 
 class DiffusionPhase(FusedPhase):
@@ -35,7 +36,15 @@ class DiffusionPhase(FusedPhase):
     flip: bool = Field(True, description="mirror half of the pictures")
     initial: str | None = Field(None, description="model folder whose weights are taken where names and shapes agree")
     low_resolution: LowResolutionTable | None = Field(None, description="learn the noisy part of denoising at low size")
+    stages: StagesTable | None = Field(None, description="a decoder for each stage of denoising")
     sample_steps: int = Field(50, ge=1, description="steps of the sample grids")
+
+    @field_validator("stages")
+    @classmethod
+    def _evaluates_single_pictures(cls, stages: StagesTable | None, info: ValidationInfo) -> StagesTable | None:
+        if stages is not None and info.data.get("fusion", 1) > 1:
+            raise ValueError("a network that fuses pictures has one decoder: leave stages or fusion out")
+        return stages
 
     @field_validator("fusion_kind")
     @classmethod
