@@ -14,7 +14,7 @@ from headrace.training.spaces.space import Shape
 from headrace.training.tables.diffusion import DiffusionPhase
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-COST = re.compile(r"# ([\d.]+)M parameters, ([\d.]+) GMAC a row")
+COST = re.compile(r"# ([\d.]+)M parameters, ([\d. /]+) GMAC a row")
 
 
 def diffusion_phases():
@@ -42,11 +42,16 @@ def test_a_recipes_network_costs_what_its_header_says(path, name):
         rows = phase.fusion  # that share an evaluation
         sample, label = torch.zeros(rows, shape.channels, shape.size, shape.size), torch.zeros(rows, dtype=torch.long)
         classes = None if phase.classes is None else label
-        macs = count_macs(lambda: unet(sample, torch.zeros(rows), class_labels=classes)).total / rows
+        stages = [{}] if phase.stages is None else [{"stage": stage} for stage in range(len(phase.stages.decoders))]
+        times = torch.zeros(rows)
+        macs = [
+            count_macs(lambda stage=stage: unet(sample, times, class_labels=classes, **stage)).total / rows
+            for stage in stages
+        ]
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     header = COST.search(path.read_text(encoding="utf-8"))
     assert header is not None, "the header does not say what a row costs"
-    assert header.groups() == (f"{parameters / 1e6:.2f}", f"{macs / 1e9:.2f}")
+    assert header.groups() == (f"{parameters / 1e6:.2f}", " / ".join(f"{one / 1e9:.2f}" for one in macs))
     assert build_process(phase.process, phase.space == "latent").solver.config.num_train_timesteps == 1000
 
 
@@ -58,4 +63,6 @@ def test_the_papers_networks_are_there():
         *("cifar10-ddpm-cpu", "cifar10-ddpm-class-cpu", "cifar10-ldm-cpu"),
         *("cifar10-ddpm-fb2", "cifar10-ddpm-fb4", "celebahq256-ldm-fbae2"),
         *("cifar10-ddpm-channel-reduced", "cifar10-ddpm-depth-reduced"),
+        *("cifar10-ddpmpp", "cifar10-multistage", "cifar10-separate", "cifar10-multistage-edm"),
+        "celebahq256-multistage",
     }
