@@ -14,6 +14,7 @@ from headrace.models.macs import count_macs
 from headrace.models.pipelines.loading import load
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.request import Request
+from headrace.techniques.multistage.network import MultistageUNet2DModel
 
 
 def test_a_hand_count():
@@ -120,3 +121,18 @@ def test_guidance_doubles_the_rows_and_the_decoder_is_counted(tiny_model):
     assert costs[0].macs_a_row == costs[1].macs_a_row > 0
     assert costs[0].macs_decoder > 0
     assert costs[0].parameters < costs[0].parameters_total
+
+
+def test_rows_of_a_network_with_stages_cost_what_their_decoders_do():
+    unet = {"sample_size": 16, "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 2}
+    unet |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    network = MultistageUNet2DModel(unet, [16, 8], [0.3]).eval()
+    pipeline = PixelPipeline(DDPMPipeline(network, DDPMScheduler()), "staged")
+    request = Request(steps=10)
+    plan = Engine(pipeline).plan(request)
+    rows = torch.zeros(1, 3, 16, 16), torch.zeros(1)
+    alone = [count_macs(lambda stage=stage: network(*rows, stage=stage)).total for stage in (0, 1)]
+    near = int((plan.stage == 0).sum())
+    assert 0 < near < 10
+    found = measure_cost(pipeline, request, plan).macs_a_picture
+    assert found == pytest.approx(near * alone[0] + (10 - near) * alone[1], rel=1e-6)

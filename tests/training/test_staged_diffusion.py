@@ -11,6 +11,7 @@ from headrace.engine import Engine
 from headrace.errors import RecipeError
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
+from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.network import MultistageUNet2DModel
 from headrace.techniques.multistage.schedule import Stages
 from headrace.training.data import load_images
@@ -142,6 +143,8 @@ def test_held_out_losses_are_told_by_stage(data):
         ({"stages": {"boundaries": [0.5], "decoders": [8]}}, "1 decoders"),
         ({"stages": {"boundaries": [], "decoders": [9]}}, "groups"),
         ({"stages": {"decoders": [8]}}, "boundaries"),
+        ({"stages": STAGES | {"artefact": "stages.json"}}, "either"),
+        ({"stages": {"artefact": "nowhere.json", "decoders": [8]}}, "nowhere"),
         ({"stages": STAGES, "fusion": 2}, "stages"),
     ],
 )
@@ -158,3 +161,15 @@ def test_stages_follow_the_plan(data):
     levels = torch.tensor(plan.timestep).long()
     signal, sigma = (part.numpy() for part in made.process.parts(levels))
     assert plan.stage.tolist() == made.stages.of_level(signal, sigma).tolist()
+
+
+def test_boundaries_may_come_from_an_artefact(data, tmp_path):
+    stages = Stages((0.25, 0.5))
+    StagesArtefact(
+        model="pictures", weights="0", method="timestep", data="pictures", images=0, kernel="vp", samples=0,
+        boundaries=stages.boundaries, sigmas=stages.sigmas,
+    ).save(tmp_path / "stages.json")  # fmt: skip
+    made = objective(data, stages={"artefact": str(tmp_path / "stages.json"), "decoders": [8, 8, 8]})
+    assert made.unet.stages == made.stages == stages
+    with pytest.raises(RecipeError, match="2 decoders"):
+        objective(data, stages={"artefact": str(tmp_path / "stages.json"), "decoders": [8, 8]})

@@ -22,7 +22,7 @@ class Cost:
     Attributes:
         parameters: of the denoising network; `parameters_total` of every network of the pipeline.
         macs_a_row: multiply-accumulate operations of one network evaluation for one picture, one guidance branch; the
-            mean, where rows differ in K.
+            mean over the trajectory, where rows differ in K or in the stage whose decoder they go to.
         macs_attention_a_row: those of them in attention's two products, which counters that look at modules leave out:
             the DDPM network for CIFAR-10 has 6.22 GMAC, and 6.05 in the tables that were made with such a counter.
         network_rows: network evaluations of the whole trajectory, both branches counted.
@@ -43,18 +43,19 @@ class Cost:
 
 
 def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
-    """Counts by running the plan's first row of the request at each K, and one decoding, on zeros.
+    """Counts by running the first row of each kind (K, stage) in the plan, and one decoding, on zeros.
 
     Raises as `encode` does.
     """
     latents = torch.zeros((1, *pipeline.latent_shape(*pipeline.size(request))), device=pipeline.device)
     modules = [part for part in pipeline.components.components.values() if isinstance(part, torch.nn.Module)]
+    kinds, firsts, kind_of = np.unique(
+        np.column_stack([plan.fusion, plan.stage]), axis=0, return_index=True, return_inverse=True
+    )
+    evaluations = np.bincount(kind_of.reshape(-1), np.where(plan.guidance != 1.0, 2, 1)) / plan.network_rows
     total = attention = 0.0
-    for fusion in np.unique(plan.fusion).tolist():
-        rows = _group(pipeline, request, plan, fusion)
-        counted = count_macs(partial(pipeline.denoise, rows))
-        at = plan.fusion == fusion
-        share = (int(at.sum()) + int((plan.guidance[at] != 1.0).sum())) / plan.network_rows
+    for (fusion, _), first, share in zip(kinds.tolist(), firsts.tolist(), evaluations.tolist(), strict=True):
+        counted = count_macs(partial(pipeline.denoise, _group(pipeline, request, plan, first)))
         total += share * counted.total / fusion
         attention += share * counted.attention / fusion
     return Cost(
@@ -67,19 +68,16 @@ def measure_cost(pipeline: Pipeline, request: Request, plan: Plan) -> Cost:
     )
 
 
-def _group(pipeline: Pipeline, request: Request, plan: Plan, fusion: int) -> Rows:
-    """K = `fusion` copies of the plan's first row at that K."""
-    first = int(np.argmax(plan.fusion == fusion))
-    row = one_row(pipeline, request, float(plan.timestep[0]))
+def _group(pipeline: Pipeline, request: Request, plan: Plan, place: int) -> Rows:
+    """As many copies of a row of the plan as its K says."""
+    fusion = int(plan.fusion[place])
+    row = one_row(pipeline, request, float(plan.timestep[place]))
     return Rows(
         sample=row.sample.repeat_interleave(fusion, 0),
         timestep=row.timestep.repeat_interleave(fusion),
         conditioning={name: tensor.repeat_interleave(fusion, 0) for name, tensor in row.conditioning.items()},
         branches=row.branches.repeat(fusion),
-        columns={
-            name: getattr(plan, name)[first if name == "fusion" else 0][None].repeat(fusion, axis=0)
-            for name in pipeline.columns
-        },
+        columns={name: getattr(plan, name)[place][None].repeat(fusion, axis=0) for name in pipeline.columns},
     )
 
 

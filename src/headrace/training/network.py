@@ -8,9 +8,10 @@ from typing import Any
 
 from diffusers import ModelMixin, UNet2DModel
 
-from headrace.errors import ModelError, PlanError, RecipeError
+from headrace.errors import ArtefactError, ModelError, PlanError, RecipeError
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
 from headrace.techniques.fusebatch.patch_grid import PatchGridUNet2DModel
+from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.network import MultistageUNet2DModel
 from headrace.training.initial import start_from
 from headrace.training.spaces.space import Shape
@@ -27,7 +28,7 @@ def build_network(phase: DiffusionPhase, shape: Shape) -> ModelMixin:
     if phase.stages is not None:
         try:
             return _started(_staged(phase.stages, dict(vanilla.config)), vanilla, phase)
-        except (ModelError, PlanError) as error:
+        except (ArtefactError, ModelError, PlanError) as error:
             raise RecipeError(f"the stages of the recipe do not fit: {error.problem}", error.remedy) from None
     if phase.fusion == 1:
         return _started(vanilla, vanilla, phase)
@@ -49,10 +50,16 @@ def _staged(stages: StagesTable, unet: dict[str, Any]) -> ModelMixin:
     return MultistageUNet2DModel(
         unet=settings,
         decoders=[one if isinstance(one, int) else list(one) for one in stages.decoders],
-        boundaries=list(stages.boundaries),
+        boundaries=list(_boundaries(stages)),
         attention=None if stages.attention is None else list(stages.attention),
         shared=stages.shared,
     )
+
+
+def _boundaries(stages: StagesTable) -> tuple[float, ...]:
+    if stages.boundaries is not None:
+        return stages.boundaries
+    return StagesArtefact.load(Path(stages.artefact or "").expanduser()).boundaries
 
 
 def _started(network: ModelMixin, vanilla: UNet2DModel, phase: DiffusionPhase) -> ModelMixin:

@@ -96,7 +96,7 @@ class UNet2DPipeline(Pipeline):
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        told = {"fusion": rows.fusion, "stage": rows.columns.get("stage")}
+        told = {"fusion": rows.fusion, "stage": rows.columns.get("stage", 0)}  # 0: what the column holds by default
         options = {name: told[name] for name in self._own_columns}
         output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False, **options)[0]
         return output[:, : rows.sample.shape[1]]

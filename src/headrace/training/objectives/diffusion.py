@@ -57,7 +57,7 @@ class DiffusionObjective(DenoisingObjective):
         check_groups(phase, data, self.space)
         self.phase, self.data = phase, data
         self.unet = build_network(phase, self.space.shape)
-        self.stages = None if phase.stages is None else Stages(phase.stages.boundaries)
+        self.stages: Stages | None = None if phase.stages is None else self.unet.stages
         self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headrace.training.tables.table import Table
 
@@ -17,9 +17,12 @@ class StagesTable(Table):
     A batch spans stages: the encoder runs once for all of it, and each decoder learns its own samples.
     """
 
-    boundaries: tuple[float, ...] = Field(
-        strict=False, description="times of the variance-preserving kernel between stages, whatever the process is"
+    boundaries: tuple[float, ...] | None = Field(
+        None,
+        strict=False,
+        description="times of the variance-preserving kernel between stages, for every process",
     )
+    artefact: str | None = Field(None, description="file of `headrace calibrate stages`, in place of boundaries")
     decoders: tuple[int | Widths, ...] = Field(
         strict=False,
         description="width of each decoder: one number, to which the encoder's multipliers apply, or one a level",
@@ -30,3 +33,9 @@ class StagesTable(Table):
     shared: bool = Field(
         True, description="false: an encoder for each decoder, the separate networks that the paper compares with"
     )
+
+    @model_validator(mode="after")
+    def _says_where_stages_begin(self) -> Self:
+        if (self.boundaries is None) == (self.artefact is None):
+            raise ValueError("give either boundaries or the artefact that has them")
+        return self
