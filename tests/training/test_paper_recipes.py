@@ -64,5 +64,5 @@ def test_the_papers_networks_are_there():
         *("cifar10-ddpm-fb2", "cifar10-ddpm-fb4", "celebahq256-ldm-fbae2"),
         *("cifar10-ddpm-channel-reduced", "cifar10-ddpm-depth-reduced"),
         *("cifar10-ddpmpp", "cifar10-multistage", "cifar10-separate", "cifar10-multistage-edm"),
-        "celebahq256-multistage",
+        *("celebahq256-multistage", "cifar10-multistage-cpu", "cifar10-separate-cpu"),
     }
