@@ -18,7 +18,11 @@ from headrace.benchmarks._multistage.cost import halves
 from headrace.benchmarks._multistage.sampling import DPM, EDM, PAPER_AVERAGE, rows_by_sampling
 from headrace.benchmarks._multistage.speed import APART, SHARED, measure
 from headrace.benchmarks._multistage.speed import UNIFIED as ONE_DECODER
+from headrace.benchmarks.multistage import _stages
+from headrace.benchmarks.registry import BenchOptions
+from headrace.errors import ArtefactError
 from headrace.models.macs import count_macs
+from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.schedule import PAPER, Stages
 
 SMALL = Architecture("small", 16, (), (), (0, 0)).unet | {"layers_per_block": 1, "norm_num_groups": 4}
@@ -73,3 +77,16 @@ def test_traffic_spans_stages_and_all_networks_serve_it():
     assert services[SHARED].stages_per_call > 1
     assert services[ONE_DECODER].stages_per_call == 1
     assert services[SHARED].rows_per_call == services[ONE_DECODER].rows_per_call
+
+
+def test_boundaries_are_the_papers_or_those_of_an_artefact_of_three_stages(tmp_path):
+    assert _stages(BenchOptions()) == (PAPER[3], "the paper's")
+    for boundaries in ((0.43, 0.79), (0.5,)):
+        stages = Stages(boundaries)
+        StagesArtefact(
+            model="CIFAR-10", weights="0", method="optimal-denoiser", data="CIFAR-10", images=9, kernel="vp",
+            samples=4, boundaries=stages.boundaries, sigmas=stages.sigmas,
+        ).save(tmp_path / f"{stages.count}.json")  # fmt: skip
+    assert _stages(BenchOptions(data=tmp_path / "3.json")) == (Stages((0.43, 0.79)), "optimal-denoiser on CIFAR-10")
+    with pytest.raises(ArtefactError, match="2 stages"):
+        _stages(BenchOptions(data=tmp_path / "2.json"))
