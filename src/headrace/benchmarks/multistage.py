@@ -8,6 +8,7 @@ small turns in one run. On a CPU the networks are the paper's at a fraction of i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import torch
@@ -30,6 +31,7 @@ from headrace.benchmarks._multistage.speed import UNIFIED as ONE_DECODER
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.errors import ArtefactError
+from headrace.files import write_file
 from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.schedule import PAPER, Stages
 
@@ -52,13 +54,16 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     console.print(f"boundaries: {', '.join(f'{cut:.3f}' for cut in stages.boundaries)} ({source})")
     services, setting = _speed(stages, options)
     console.print(display.speed_table(services, f"{setting}; {describe_device(options.device)}"))
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        display.plot(lines, services, options.out / "multistage.png")
-    return _figures(stages, lines, averages, services) | {
+    figures = _figures(stages, lines, averages, services) | {
         "boundaries_from": source, "evaluations_by_stage": {name: list(counts) for name, counts in rows.items()},
         "measured": setting, "device": describe_device(options.device), "threads": torch.get_num_threads(),
     }  # fmt: skip
+    if options.out is not None:
+        details = figures | {"lines": [vars(line) for line in lines]}
+        text = json.dumps(details, indent=1) + "\n"
+        write_file(options.out / "multistage.json", lambda path: path.write_text(text, encoding="utf-8"))
+        display.plot(lines, services, options.out / "multistage.png")
+    return figures
 
 
 def _stages(options: BenchOptions) -> tuple[Stages, str]:

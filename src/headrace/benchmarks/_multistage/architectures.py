@@ -72,13 +72,13 @@ def _ldm(number: int, encoder: int, decoders: tuple[int, int, int], *figures: Fi
     *paper, shared, total = figures
     # In table 6 the first decoder alone has attention.
     return Architecture(
-        f"table 6, architecture {number}", encoder, decoders, tuple(paper), total, shared, True, (True, False, False)
+        f"table 6, no. {number}", encoder, decoders, tuple(paper), total, shared, True, (True, False, False)
     )
 
 
 def _cifar(number: int, encoder: int, decoders: tuple[int, ...], *figures: Figures) -> Architecture:
     *paper, shared, total = figures
-    return Architecture(f"table 5, architecture {number}", encoder, decoders, tuple(paper), total, shared)
+    return Architecture(f"table 5, no. {number}", encoder, decoders, tuple(paper), total, shared)
 
 
 UNIFIED = Architecture("unified", 128, (128,), ((108, 17.65),), (108, 17.65))
