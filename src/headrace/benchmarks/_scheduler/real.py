@@ -50,7 +50,7 @@ class RealScale:
 REAL = RealScale(
     Effort(slots=16, sizes=3, steps=(20, 50), repeats=3, pictures=16, starts=8), 96, 4, ablated=("high", BURST)
 )
-QUICK_REAL = RealScale(Effort(slots=4, sizes=1, steps=(5, 8), repeats=1, pictures=2, starts=2), 8, 1, ("high",))
+QUICK_REAL = RealScale(Effort(slots=8, sizes=1, steps=(10, 20), repeats=3, pictures=4, starts=4), 24, 3, ("high",))
 _LOOK_S = 0.5  # seconds after which a loop that only waits is looked at again
 _HUGE = 1 << 40  # bytes: slots bound what is resident, so that all policies have the same room
 
