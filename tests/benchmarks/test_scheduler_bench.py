@@ -11,9 +11,9 @@ from rich.console import Console
 
 from headrace.benchmarks import scheduler
 from headrace.benchmarks._scheduler.comparison import Study, margin
-from headrace.benchmarks._scheduler.own_house import own_house, own_mix
+from headrace.benchmarks._scheduler.own_house import Effort, own_house, own_mix
 from headrace.benchmarks._scheduler.planning import measure_planning
-from headrace.benchmarks._scheduler.real import QUICK_REAL, serve
+from headrace.benchmarks._scheduler.real import RealScale, serve
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import ArtefactError
@@ -25,6 +25,7 @@ from headrace.serving.report import summarise
 from headrace.serving.skip_window import SkipWindow
 
 SIZE = (512, 512)
+EFFORT = Effort(slots=2, sizes=1, steps=(2, 3), repeats=1, pictures=2, starts=2)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +98,11 @@ def test_the_engine_serves_arrivals_when_they_come(table, tiny_model, policy):
 
 
 def test_the_whole_of_it_on_a_table_of_ones_own(tiny_model, tmp_path, capsys):
-    scale = scheduler.Scale(12, 2, replace(QUICK_REAL, requests=3))
+    scale = scheduler.Scale(12, 2, RealScale(EFFORT, requests=3, crowd=1, loads=("high",)))
     model = str(tiny_model("sd1"))
     pipeline = load(model)
-    mix = own_mix(pipeline, QUICK_REAL.effort)
-    own_house(pipeline, mix, QUICK_REAL.effort, 0.5, lambda name, share: None).table.save(tmp_path / "latency.json")
+    mix = own_mix(pipeline, EFFORT)
+    own_house(pipeline, mix, EFFORT, 0.5, lambda name, share: None).table.save(tmp_path / "latency.json")
     options = BenchOptions(quick=True, model=model, data=tmp_path / "latency.json", out=tmp_path / "out")
     figures = scheduler.run(options, Console(), scale)
     assert "dp_ms" in figures
