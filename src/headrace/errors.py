@@ -108,5 +108,37 @@ class TraceError(ServingError):
     """A trace of arrivals cannot be read, lacks a column, goes back in time or holds a value out of range."""
 
 
+class ServiceError(HeadraceError):
+    """The service as a whole cannot do its work: its engine does not start, or a replica is lost for good."""
+
+
+class NotReadyError(ServiceError):
+    """The engine's process has not loaded its model yet."""
+
+
+class StoppingError(ServiceError):
+    """The service drains and takes no more wishes."""
+
+
+class BusyError(ServiceError):
+    """More is waiting than the service takes. There should be room after `retry_after_s` seconds."""
+
+    def __init__(self, problem: str, retry_after_s: float, remedy: str = "") -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(problem, remedy)
+
+
+class DeadlineError(ServiceError):
+    """A picture cannot be there in time: it should take `expected_s` seconds from now."""
+
+    def __init__(self, problem: str, expected_s: float, remedy: str = "") -> None:
+        self.expected_s = expected_s
+        super().__init__(problem, remedy)
+
+
+class PoisonError(ServiceError):
+    """A wish crashed the engine's process whenever it ran, and was failed alone."""
+
+
 class HeadraceWarning(UserWarning):
     """Something works, but not as well as it could; the message says what would be better."""

@@ -1,0 +1,1 @@
+"""HTTP: the API that image clients already speak, a page, metrics; knows the service, never the engine."""
