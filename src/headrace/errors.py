@@ -15,6 +15,16 @@ class HeadraceError(Exception):
         self.remedy = remedy
         super().__init__(f"{problem}. {remedy}" if remedy else problem)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross from process to process with all that they hold, whatever their class is made with."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[HeadraceError], message: tuple[object, ...], held: dict[str, object]) -> HeadraceError:
+    error = kind.__new__(kind, *message)
+    error.__dict__.update(held)
+    return error
+
 
 class RequestError(HeadraceError):
     """A request holds a value that no model, or not this model, can serve. `field` names it."""

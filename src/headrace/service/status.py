@@ -28,7 +28,8 @@ class Status:
     """The service at one moment.
 
     Attributes:
-        state: "starting" (the engine's process loads its model), "ready", "restarting", "draining" or "stopped".
+        state: "starting" (the engine's process loads its model), "ready", "restarting", "draining", "stopped", or
+            "failed": its process does not start any more.
         load: what there is to do.
         accepted, finished, failed, cancelled: wishes since the start.
         restarts: times that the engine's process was replaced.
@@ -37,6 +38,7 @@ class Status:
         memory_bytes: of the engine's process; 0 where it is not known.
         policy: that decides its rounds.
         replicas: engines that serve.
+        problem: why it failed, or why its process is replaced, in words; empty where it is well.
     """
 
     state: str
@@ -51,6 +53,7 @@ class Status:
     memory_bytes: int = 0
     policy: str = ""
     replicas: int = 1
+    problem: str = ""
 
 
 @dataclass(frozen=True)
