@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,17 @@ from headrace.engine.admission import Admission
 from headrace.engine.decoder import Decoder
 from headrace.engine.decoding import Outcome, Pixels, not_finite
 from headrace.engine.health import broken
+from headrace.engine.intake import Decisions, Intake
 from headrace.engine.lanes import lane_of
 from headrace.engine.moment import Moment
 from headrace.engine.order import Order, check_order
-from headrace.engine.planner import Planner
-from headrace.engine.pool import cache_bytes, pool_of
-from headrace.engine.replanning import replanned
+from headrace.engine.pool import pool_of
 from headrace.engine.result import Progress, Result, RoundReport
 from headrace.engine.round_times import RoundTimes
 from headrace.engine.rounds import Rounds
 from headrace.engine.settings import EngineSettings
 from headrace.engine.slot import Job, Slot
+from headrace.engine.snapshot import Snapshot
 from headrace.engine.standing import Standing, standing
 from headrace.engine.timings import Timings
 from headrace.errors import HeadraceError, OrderError
@@ -61,17 +60,15 @@ class Engine:
         self.pipeline = pipeline
         self.settings = settings or EngineSettings()
         self.timings = Timings(pipeline.device, self.settings.synchronize_timings)
-        self._planner = Planner(pipeline, decide)
-        self._defaults = dict(defaults or {})
         self._rounds = Rounds(pipeline, self.settings, self.timings)
         self._decoder = Decoder(pipeline, self.settings, self.timings, lane_of(pipeline.device, self.settings))
         self._pool = pool_of(pipeline, self.settings)
+        self._intake = Intake(pipeline, self._pool, Decisions(decide, defaults or {}), {})
         self._admission = Admission(pipeline, self.settings, self.timings, self._pool)
         self._waiting = self._admission.jobs
         self._results: list[Result] = []
         # Where set, it is called with each result as soon as that is there, in place of `collect`.
         self.on_result: Callable[[Result], None] | None = None
-        self._numbers = count()
 
     @classmethod
     def from_pretrained(
@@ -97,13 +94,7 @@ class Engine:
 
     def plan(self, request: Request) -> Plan:
         """The plan of plain sampling that `submit` would use. Raises `RequestError` and `SolverError`."""
-        request = self._filled(request)
-        self.pipeline.check(request)
-        return self._planner.plan(request)
-
-    def _filled(self, request: Request) -> Request:
-        missing = {name: value for name, value in self._defaults.items() if name not in request.model_fields_set}
-        return request.model_copy(update=missing) if missing else request
+        return self._intake.plan(request)
 
     def submit(self, request: Request, plan: Plan | None = None) -> int:
         """Queues a request and returns its ticket. `plan` replaces the plain one.
@@ -113,20 +104,15 @@ class Engine:
         """
         return self.enqueue(self.prepare(request, plan))
 
-    def prepare(self, request: Request, plan: Plan | None = None) -> Job:
-        """A request checked and planned, for `enqueue`; its ticket is `number`. For any thread. Raises as `submit`."""
-        request = self._filled(request)
-        self.pipeline.check(request)
-        planned = self._planner.plan(request) if plan is None else plan
-        return self._job(next(self._numbers), request, planned)
+    def prepare(self, request: Request, plan: Plan | None = None, *, snapshot: Snapshot | None = None) -> Job:
+        """A request checked and planned, for `enqueue`; its ticket is `number`. For any thread. Raises as `submit`.
 
-    def _job(self, number: int, request: Request, plan: Plan) -> Job:
-        self._planner.check(plan)
-        shape = self.pipeline.latent_shape(*self.pipeline.size(request))
-        sizes = self._planner.sizes(plan, shape)
-        job = Job(number, request, plan, shape, sizes, cache_bytes(self.pipeline, sizes, plan))
-        self._pool.check(job)
-        return job
+        With a `snapshot` of the same request it goes on from there, as the snapshot's plan says: `plan` is left out.
+        Raises `PlanError` where a snapshot does not suit the request.
+        """
+        if snapshot is None:
+            return self._intake.prepare(request, plan)
+        return self._intake.resumed(request, snapshot)
 
     def enqueue(self, job: Job) -> int:
         """Queues what `prepare` made, and returns its ticket."""
@@ -139,15 +125,24 @@ class Engine:
         Raises `PlanError` where rows that are done differ or the plan needs more than was reserved for the request
         (`headrace.engine.replanning`), and `OrderError` where no such request has rows to come.
         """
-        if number in self._waiting:
-            self._waiting[number] = self._job(number, self._waiting[number].request, plan)
-            return
-        slot = self._pool.find(number)
-        if slot is None or slot.done:
+        waiting, slot = self._waiting.get(number), self._pool.find(number)
+        if waiting is not None:
+            self._waiting[number] = self._intake.replanned(waiting, plan)
+        elif slot is not None and not slot.done:
+            slot.replan(self._intake.replanned(slot, plan))
+        else:
             raise OrderError(f"request {number} has no rows to come", "Replan while it waits or is denoised")
-        self._planner.check(plan)
-        kept = cache_bytes(self.pipeline, slot.job.sizes, plan)
-        slot.replan(replanned(slot.job, plan, slot.row, kept))
+
+    def snapshot(self, number: int) -> Snapshot | None:
+        """What a request needs to go on from here in another engine, of the same model; between rounds.
+
+        None where nothing would be gained: it neither waits nor has a slot, waits from its beginning, or is decoded;
+        and while its next row reuses kept block values, which no snapshot has.
+        """
+        waiting, slot = self._waiting.get(number), self._pool.find(number)
+        if waiting is not None:
+            return waiting.snapshot
+        return None if slot is None else slot.snapshot()
 
     def cancel(self, number: int) -> bool:
         """Drops a waiting or resident request: no row runs again, no result appears. False where it is neither."""
@@ -307,8 +302,7 @@ class Engine:
             self.on_result(result)
 
     def _result(self, job: Job, record: Mapping[str, object] | None = None) -> Result:
-        settings = {**self._planner.settings(job.request, job.plan), **(record or {})}
-        return Result(job.number, job.request, job.plan, settings)
+        return Result(job.number, job.request, job.plan, {**self._intake.settings(job), **(record or {})})
 
     def close(self) -> None:
         """Ends the threads of lane and text encoders, where there are any; what they were given comes to its end."""

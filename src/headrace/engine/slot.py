@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from headrace.engine import coefficients as at
 from headrace.engine.coefficients import coefficients
 from headrace.engine.grouping import FusedRow
+from headrace.engine.snapshot import Snapshot, resumable
 from headrace.models.conditioning import Conditioning, Signature
 from headrace.models.crossing import crossed, pooled
 from headrace.models.pipelines.base import LatentShape
@@ -30,7 +32,8 @@ class Job:
     """A request that was checked and planned; waiting, it holds no tensors.
 
     `shape` is that of the finished latents and `sizes` that of a row of each scale in the plan, 1 among them.
-    `cache_bytes` are those of what its blocks will keep.
+    `cache_bytes` are those of what its blocks will keep, `snapshot` is what it goes on from, if anything. Previews of the
+    picture are made after as many rows as `previews` says. `acceleration` is the one that was asked for.
     """
 
     number: int
@@ -39,6 +42,14 @@ class Job:
     shape: LatentShape
     sizes: Mapping[float, LatentShape]
     cache_bytes: int = 0
+    snapshot: Snapshot | None = None
+    previews: frozenset[int] = frozenset()
+    acceleration: str | None = None
+
+    @property
+    def row(self) -> int:
+        """Plan rows done before it gets a slot."""
+        return 0 if self.snapshot is None else self.snapshot.row
 
 
 class Slot:
@@ -60,11 +71,14 @@ class Slot:
         self._device = device
         self.cache = SlotCache()
         self.evaluated: dict[int, tuple[int, bool]] = {}
-        self.row = 0
+        self.row = job.row
         self.generator = self._stream()
-        noise = pooled(self._noise(self.generator, job.shape), self.shape)
-        self.latents = (noise * job.plan.init_noise_sigma).to(device)
-        self._ring = self._registers()
+        if job.snapshot is None:
+            noise = pooled(self._noise(self.generator, job.shape), self.shape)
+            self.latents = (noise * job.plan.init_noise_sigma).to(device)
+            self._ring = self._registers()
+        else:
+            self._resume(job.snapshot)
 
     @property
     def done(self) -> bool:
@@ -112,6 +126,24 @@ class Slot:
         factors = [self.evaluated[row][0] if row in self.evaluated else 1 for row in range(self.row)]
         padded = [row for row, (_, short) in self.evaluated.items() if short]
         return {"fusion_rows": factors, **({"padded_rows": padded} if padded else {})}
+
+    def snapshot(self) -> Snapshot | None:
+        """A copy of what goes on from here, on the host; on CUDA that waits for the device.
+
+        None where rows to come reuse kept block values, or the decoding has begun.
+        """
+        if self.decoding is not None or not resumable(self.job.plan, self.row):
+            return None
+        registers = torch.stack(self._ring) if self._ring else torch.zeros((0, *self.shape))
+        kept = (self.latents, registers, self.generator.get_state())
+        latents, ring, stream = (np.array(tensor.cpu()) for tensor in kept)
+        return Snapshot(self.row, self.job.plan, latents, ring, stream, dict(self.evaluated))
+
+    def _resume(self, snapshot: Snapshot) -> None:
+        self.generator.set_state(torch.from_numpy(snapshot.stream.copy()))
+        self.evaluated.update(snapshot.evaluated)
+        self.latents = torch.tensor(snapshot.latents, device=self._device)
+        self._ring = list(torch.tensor(snapshot.registers, device=self._device).unbind(0))
 
     def replan(self, job: Job) -> None:
         """Goes on with another plan of this job, equal in the rows that are done (`headrace.engine.replanning`)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from headrace.engine.slot import Job, Slot
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan.plan import Plan
@@ -33,8 +35,8 @@ class Standing:
 def standing(pipeline: Pipeline, place: Job | Slot) -> Standing:
     """Of a request that waits, or that has a slot."""
     if isinstance(place, Job):
-        guided = bool(place.plan.guidance[0] != 1)
-        return Standing(0, len(place.plan), guided, 0, 0, pipeline.size(place.request), place.plan)
+        guided = bool(np.any(place.plan.guidance[place.row : place.row + 1] != 1))
+        return Standing(place.row, len(place.plan), guided, 0, 0, pipeline.size(place.request), place.plan)
     guided = not place.done and bool(place.table.guided[place.row])
     chunk, chunks = (0, 0) if place.decoding is None else (place.decoding.done, len(place.decoding.chunks))
     job = place.job

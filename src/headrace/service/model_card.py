@@ -48,6 +48,7 @@ class ModelCard:
         default_acceleration: name of the one that is used where a wish names none; None for plain sampling.
         device: in words.
         dtype: of the network's weights.
+        class_names: in the order of the classes, where the model's folder names them.
     """
 
     name: str
@@ -70,3 +71,4 @@ class ModelCard:
     default_acceleration: str | None = None
     device: str = ""
     dtype: str = ""
+    class_names: tuple[str, ...] = ()

@@ -8,15 +8,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
 from headrace.engine import Engine, Order, Result, RoundReport
-from headrace.engine.slot import Job
+from headrace.engine.snapshot import Snapshot
 from headrace.errors import HeadraceError, PlanError, ServingError
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.serving.expectation import expected
+from headrace.serving.served import Entry, Pending, Served, task_of
 from headrace.serving.state import Policy, Round, State, Task
 from headrace.techniques.guidance.schedule import skip
 
@@ -24,45 +25,12 @@ _POLL_S = 0.002  # how often chunks in flight are asked for while there is nothi
 _LOOK_S = 60.0  # a clock that stands still is looked at again
 
 
-@dataclass(frozen=True)
-class Served:
-    """What became of a request, and when: seconds on the loop's clock.
-
-    Attributes:
-        result: the picture, or the error that the request alone failed with.
-        task: as it was before its last round: priority, deadline, skips and the first of them.
-        started: when it got a slot; None where it failed before.
-        denoised: when its last row was done; None where it failed before.
-        finished: when its picture was there, or it failed.
-    """
-
-    result: Result
-    task: Task
-    started: float | None
-    denoised: float | None
-    finished: float
-
-    @property
-    def arrived(self) -> float:
-        """When it was submitted."""
-        return self.task.arrived
-
-
-@dataclass
-class _Entry:
-    job: Job
-    task: Task
-    future: Future[Served]
-    started: float | None = None
-    denoised: float | None = None
-
-
 class Loop:
     """Asks a policy for round after round and has the engine run it, in a thread of its own.
 
     `start` and `stop` are its life; as a context manager it is started, and drained at the end. The engine is the
     loop's alone meanwhile; whoever made it closes it. While a round runs, the policy works ahead in another thread.
-    On a CPU the network is up to 1.8 times as fast in the main thread (`docs/results/scheduler.md`): call `turn` there.
+    On a CPU the network is up to 1.8 times as fast in the main thread (`docs/results/scheduler.md`): call `run` there.
     """
 
     def __init__(
@@ -79,35 +47,40 @@ class Loop:
         self._policy = policy
         self._clock = clock
         self._watch = watch
-        self._entries: dict[int, _Entry] = {}
-        self._came: deque[_Entry] = deque()
+        self._entries: dict[int, Entry] = {}
+        self._came: deque[Entry] = deque()
         self._cancelled: deque[int] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._failure: HeadraceError | None = None
-        self._thread = threading.Thread(target=self._run, name="headrace-loop", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="headrace-loop", daemon=True)
         self._helper = ThreadPoolExecutor(1, "headrace-policy")
         self._prepared: Future[None] | None = None
         engine.on_result = self._finish
 
     def submit(
-        self, request: Request, *, priority: int = 0, deadline: float | None = None, plan: Plan | None = None
-    ) -> Future[Served]:
+        self,
+        request: Request,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+        plan: Plan | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Pending:
         """Has a request served; callable from any thread. Cancelling the future drops the request.
 
-        `deadline` is absolute, on the loop's clock; `plan` replaces the plain one. Raises what `Engine.submit` raises,
+        `deadline` is absolute, on the loop's clock; `plan` replaces the plain one; with a `snapshot` the request goes
+        on from there, and rows that were skipped before count as skipped. Raises what `Engine.prepare` raises,
         and `ServingError` for a deadline that is no time, or where the loop was stopped or has failed. The future
         raises a `ServingError` where the policy or the engine as a whole fails before the request is done.
         """
         if deadline is not None and not math.isfinite(deadline):
             raise ServingError(f"deadline is {deadline}", "Give seconds on the loop's clock, or leave it out")
         arrived = self._clock()
-        job = self._engine.prepare(request, plan)
-        size = self._engine.pipeline.size(job.request)
-        task = Task(
-            job.number, size, arrived, len(job.plan), guided=_guided(job.plan, 0), priority=priority, deadline=deadline
-        )
-        entry = _Entry(job, task, Future())
+        job = self._engine.prepare(request, plan, snapshot=snapshot)
+        begun = job.plan if snapshot is None else plan or self._engine.plan(request)
+        task = task_of(job, self._engine.pipeline.size(job.request), arrived, begun)
+        entry = Entry(job, replace(task, priority=priority, deadline=deadline), Pending(job.number))
         with self._changed:
             if self._closed:
                 raise ServingError("the loop was stopped", "Start another one")
@@ -115,8 +88,12 @@ class Loop:
                 raise self._failure
             self._came.append(entry)
             self._changed.notify()
-        entry.future.add_done_callback(lambda future: self._drop(task.number) if future.cancelled() else None)
+        entry.future.add_done_callback(lambda future: self._drop(job.number) if future.cancelled() else None)
         return entry.future
+
+    def snapshot(self, number: int) -> Snapshot | None:
+        """As `Engine.snapshot`, for who drives the loop: between turns, or in `watch`."""
+        return self._engine.snapshot(number)
 
     def _drop(self, number: int) -> None:
         with self._changed:
@@ -127,13 +104,22 @@ class Loop:
         """Begins to serve. Once."""
         self._thread.start()
 
-    def stop(self, drain: bool = True) -> None:
-        """Takes no more requests and returns when those that are there are done; without `drain`, they fail instead."""
+    @property
+    def failure(self) -> HeadraceError | None:
+        """What every request failed with, where the policy or the engine as a whole did."""
+        return self._failure
+
+    def close(self, drain: bool = True) -> None:
+        """Takes no more requests: `run` ends when those that are there are done; without `drain`, they fail instead."""
         with self._changed:
             self._closed = True
             if not drain and self._failure is None:
                 self._failure = ServingError("the loop was stopped before the request was done", "Submit it again")
             self._changed.notify()
+
+    def stop(self, drain: bool = True) -> None:
+        """As `close`, and returns when all is over. Not while another thread is in `run`."""
+        self.close(drain)
         if self._thread.ident is not None:
             self._thread.join()
         self._give_up()
@@ -149,7 +135,8 @@ class Loop:
     ) -> None:
         self.stop(drain=error is None)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Serves in the calling thread, in place of `start`, until another one calls `close` or everything failed."""
         while self._failure is None:
             until = self.turn()
             with self._changed:
@@ -281,10 +268,6 @@ class Loop:
             self._entries.pop(entry.task.number, None)
             if entry.future.set_running_or_notify_cancel():
                 entry.future.set_exception(failure)
-
-
-def _guided(plan: Plan, row: int) -> bool:
-    return bool(plan.guidance[row] != 1)
 
 
 def _failure(policy: str, error: Exception) -> ServingError:

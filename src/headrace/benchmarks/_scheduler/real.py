@@ -22,8 +22,9 @@ from headrace.request import Request
 from headrace.serving.arrivals import poisson
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.load_study import BASELINES, CONTENDERS, SYNERGETIC, House, Run, Workload
-from headrace.serving.loop import Loop, Served
+from headrace.serving.loop import Loop
 from headrace.serving.report import Records, summarise
+from headrace.serving.served import Served
 from headrace.serving.state import Policy
 from headrace.serving.trace import Trace
 
