@@ -32,8 +32,8 @@ class Job:
     """A request that was checked and planned; waiting, it holds no tensors.
 
     `shape` is that of the finished latents and `sizes` that of a row of each scale in the plan, 1 among them.
-    `cache_bytes` are those of what its blocks will keep, `snapshot` is what it goes on from, if anything. Previews of the
-    picture are made after as many rows as `previews` says. `acceleration` is the one that was asked for.
+    `cache_bytes` are those of what its blocks will keep, `snapshot` is what it goes on from, if anything. Previews are
+    made after as many rows as `previews` says. `acceleration` is the one that was asked for.
     """
 
     number: int
