@@ -32,8 +32,11 @@ Turns = Iterator[float]
 class Diffusers:
     """A diffusers pipeline as its users drive it: loaded by `from_pretrained`, the scheduler swapped for each call."""
 
-    def __init__(self, model: str | Path, device: str, largest_batch: int = 32) -> None:
+    def __init__(self, model: str | Path, device: str, largest_batch: int = 32, channels_last: bool = False) -> None:
         self._pipeline = load_components(inspect(model)).to(device)
+        if channels_last:
+            for part in (self._pipeline.unet, self._pipeline.vae):
+                part.to(memory_format=torch.channels_last)
         self._base_config = self._pipeline.scheduler.config
         self._largest_batch = largest_batch
 

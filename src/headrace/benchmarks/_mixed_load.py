@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 
+from headrace.benchmarks._prompts import PROMPTS
 from headrace.errors import UnsupportedModelError
 from headrace.models.pipelines.base import Pipeline
 from headrace.request import Request
@@ -15,13 +16,6 @@ from headrace.request import Request
 SOLVERS = ("ddim", "dpm++2m", "euler", "unipc", "heun", "euler-a")
 STEPS = (10, 20, 30, 40)
 GUIDANCE = (1.0, 2.0, 4.0, 6.0, 8.0)
-PROMPTS = (
-    "red apple", "grinning face", "dog face", "pizza", "rocket", "snowman", "cat face", "sunflower", "red heart",
-    "fire", "banana", "strawberry", "watermelon", "grapes", "birthday cake", "doughnut", "cookie", "frog", "panda",
-    "fox", "octopus", "turtle", "butterfly", "cactus", "four leaf clover", "evergreen tree", "rainbow", "crescent moon",
-    "automobile", "sailboat", "bicycle", "umbrella", "wrapped gift", "balloon", "guitar", "trophy", "soccer ball",
-    "light bulb", "hamburger", "jack-o-lantern",
-)  # fmt: skip
 
 
 def mixed_load(count: int, pipeline: Pipeline, seed: int = 0) -> list[Request]:

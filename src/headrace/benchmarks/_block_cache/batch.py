@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.benchmarks._contestants import Pixels, engine_turns, race
-from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import bars
+from headrace.benchmarks._prompts import PROMPTS
 from headrace.engine import Engine, EngineSettings
 from headrace.errors import HeadraceWarning
 from headrace.models.pipelines.base import Pipeline

@@ -9,7 +9,7 @@ from headrace.benchmarks._block_cache.adjusted import train_scale_shift
 from headrace.benchmarks._block_cache.field import field
 from headrace.benchmarks._block_cache.quality import Comparison, Contestant, Quality, Reference, judge
 from headrace.benchmarks._block_cache.setting import Setting
-from headrace.benchmarks._mixed_load import PROMPTS
+from headrace.benchmarks._prompts import PROMPTS
 from headrace.benchmarks.embedded import EXCLUDED, spread_indices
 from headrace.benchmarks.registry import BenchOptions
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors

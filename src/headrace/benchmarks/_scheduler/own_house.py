@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import Show
+from headrace.benchmarks._prompts import PROMPTS
 from headrace.engine import Engine
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
 from headrace.evaluation.machine import machine_name

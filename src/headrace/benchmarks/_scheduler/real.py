@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.benchmarks._mixed_load import PROMPTS
 from headrace.benchmarks._progress import Show
+from headrace.benchmarks._prompts import PROMPTS
 from headrace.benchmarks._scheduler.comparison import PAPERS_BASELINE, Study
 from headrace.benchmarks._scheduler.own_house import SOLVER, Effort, own_house, own_mix
 from headrace.benchmarks._scheduler.simulated import BURST, draw_workloads
