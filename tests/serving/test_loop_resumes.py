@@ -9,6 +9,7 @@ from headrace.errors import ServingError
 from headrace.request import Request
 from headrace.serving.loop import Loop
 from headrace.serving.policies.sequential import Sequential
+from headrace.serving.served import Previews
 
 PATIENCE_S = 30
 
@@ -68,3 +69,19 @@ def test_skips_before_the_fault_still_count():
         served = loop.submit(asked(guidance_scale=3.0), snapshot=snapshot).result(PATIENCE_S)
     assert (served.task.skips, served.task.first_skip) == (3, 0.5)
     assert served.result.settings["unguided_rows"] == [3, 4, 5]
+
+
+def test_previews_reach_who_asked_and_one_who_raises_hears_no_more():
+    seen, broken = [], []
+
+    def smash(preview):
+        broken.append(preview)
+        raise RuntimeError("no")
+
+    with Loop(Engine(FakePipeline()), Greedy()) as loop:
+        first = loop.submit(asked(0), previews=Previews(2, seen.append))
+        second = loop.submit(asked(1), previews=Previews(2, smash))
+        results = [one.result(PATIENCE_S).result for one in (first, second)]
+    assert [(preview.number, preview.row) for preview in seen] == [(first.number, 2), (first.number, 4)]
+    assert len(broken) == 1
+    assert all(result.error is None for result in results)

@@ -15,6 +15,7 @@ import torch
 
 from headrace.engine import coefficients as at
 from headrace.engine.layout import lay_out
+from headrace.engine.previews import Prediction
 from headrace.engine.slot import Slot
 from headrace.models.denoiser import CONDITIONAL, Rows
 
@@ -122,6 +123,14 @@ class Batch:
         where = self._upload(self._uncond)
         guided = unconditional + scale[where] * (conditional[where] - unconditional)
         return conditional.index_copy(0, where, guided)
+
+    def predictions(self, outputs: torch.Tensor) -> list[Prediction]:
+        """The data predictions that previews are due of; `outputs` as in `commit`, which comes after."""
+        return [
+            Prediction(slot, slot.row + 1, slot.data_prediction(self._latents[index], outputs[index]))
+            for index, slot in enumerate(self.slots)
+            if slot.previewed
+        ]
 
     def commit(self, outputs: torch.Tensor) -> torch.Tensor:
         """Moves every slot one row on by x' = a x + sum_k b[k] h[-k] + c out + noise xi, as `headrace.plan` says.

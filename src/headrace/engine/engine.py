@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from headrace.engine.lanes import lane_of
 from headrace.engine.moment import Moment
 from headrace.engine.order import Order, check_order
 from headrace.engine.pool import pool_of
+from headrace.engine.previews import Prediction, Preview, Previewer, spread
 from headrace.engine.result import Progress, Result, RoundReport
 from headrace.engine.round_times import RoundTimes
 from headrace.engine.rounds import Rounds
@@ -62,6 +63,7 @@ class Engine:
         self.timings = Timings(pipeline.device, self.settings.synchronize_timings)
         self._rounds = Rounds(pipeline, self.settings, self.timings)
         self._decoder = Decoder(pipeline, self.settings, self.timings, lane_of(pipeline.device, self.settings))
+        self._previewer = Previewer(pipeline, self.settings, self.timings)
         self._pool = pool_of(pipeline, self.settings)
         self._intake = Intake(pipeline, self._pool, Decisions(decide, defaults or {}), {})
         self._admission = Admission(pipeline, self.settings, self.timings, self._pool)
@@ -69,6 +71,8 @@ class Engine:
         self._results: list[Result] = []
         # Where set, it is called with each result as soon as that is there, in place of `collect`.
         self.on_result: Callable[[Result], None] | None = None
+        # Where set, it is called with the previews that `prepare` was asked for, in the round of their rows.
+        self.on_preview: Callable[[Preview], None] | None = None
 
     @classmethod
     def from_pretrained(
@@ -104,15 +108,23 @@ class Engine:
         """
         return self.enqueue(self.prepare(request, plan))
 
-    def prepare(self, request: Request, plan: Plan | None = None, *, snapshot: Snapshot | None = None) -> Job:
+    def prepare(
+        self,
+        request: Request,
+        plan: Plan | None = None,
+        *,
+        snapshot: Snapshot | None = None,
+        previews: int | Collection[int] = 0,
+    ) -> Job:
         """A request checked and planned, for `enqueue`; its ticket is `number`. For any thread. Raises as `submit`.
 
         With a `snapshot` of the same request it goes on from there, as the snapshot's plan says: `plan` is left out.
-        Raises `PlanError` where a snapshot does not suit the request.
+        Raises `PlanError` where a snapshot does not suit the request. `previews` is how many `on_preview` is given,
+        evenly spread over the rows, or after which numbers of rows; they change nothing of the picture.
         """
-        if snapshot is None:
-            return self._intake.prepare(request, plan)
-        return self._intake.resumed(request, snapshot)
+        intake = self._intake
+        job = intake.prepare(request, plan) if snapshot is None else intake.resumed(request, snapshot)
+        return replace(job, previews=spread(previews, len(job.plan)))
 
     def enqueue(self, job: Job) -> int:
         """Queues what `prepare` made, and returns its ticket."""
@@ -214,7 +226,8 @@ class Engine:
             with decoder.lane.beside_rows():
                 # A picture that is done does not wait for the other network calls of the round.
                 advance = self._rounds.advance(self._movable(order), lambda: self._take_in(decoder.settle(), finished))
-            rows_done = Moment(self.pipeline.device) if advance.calls else None
+                rows_done = Moment(self.pipeline.device) if advance.calls else None
+                self._preview(advance.predictions)
             self._take_in(advance.failures + [(slot, not_finite(slot)) for slot in broken(earlier)], finished)
             after: list[Slot] = []
             if order.decode is None:
@@ -246,10 +259,19 @@ class Engine:
         denoised = [slot for slot in self._pool.resident if slot.done and slot.job.number not in running]
         return [slot for slot in denoised if order.decode is None or slot.job.number in order.decode]
 
+    def _preview(self, predictions: Sequence[Prediction]) -> None:
+        if predictions and self.on_preview is not None:
+            self._previewer.make(predictions, self.on_preview)
+
     def _take_in(self, outcomes: Sequence[Outcome], finished: list[int]) -> None:
         for slot, outcome in outcomes:
             if self._finish(slot, outcome):
                 finished.append(slot.job.number)
+
+    @property
+    def previews_failed(self) -> int:
+        """Previews that could not be made so far; their requests went on."""
+        return self._previewer.failed
 
     def poll(self) -> None:
         """Takes in the chunks that ended by now; waits for nothing."""

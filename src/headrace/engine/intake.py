@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -68,15 +68,6 @@ class Intake:
         job = self.prepare(request, snapshot.plan, acceleration)
         check_snapshot(snapshot, job, coefficients(job.plan).history)
         return replace(job, snapshot=snapshot)
-
-    def previewed(self, job: Job, rows: Collection[int]) -> Job:
-        """The job with previews after so many of its rows."""
-        outside = [row for row in rows if not 0 < row <= len(job.plan)]
-        if outside:
-            raise RequestError(
-                "previews", f"a preview is asked for after row {outside[0]} of {len(job.plan)}", "Count rows from 1"
-            )
-        return replace(job, previews=frozenset(rows))
 
     def replanned(self, place: Job | Slot, plan: Plan) -> Job:
         """The job that waits, or has a slot, with another plan. Raises as `Engine.replan`."""

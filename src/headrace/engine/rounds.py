@@ -19,6 +19,7 @@ from headrace.engine.batch import Batch
 from headrace.engine.decoding import execution_error
 from headrace.engine.grouping import group
 from headrace.engine.health import Health
+from headrace.engine.previews import Prediction
 from headrace.engine.runner import Runner
 from headrace.engine.settings import EngineSettings
 from headrace.engine.slot import BatchKey, Slot
@@ -37,13 +38,17 @@ class Call:
 
 @dataclass
 class Advance:
-    """What one round's denoising did, and the slots that failed in it. The counts are `RoundReport`'s."""
+    """What one round's denoising did, and the slots that failed in it. The counts are `RoundReport`'s.
+
+    `predictions` are those that previews are due of.
+    """
 
     rows: int = 0
     network_rows: int = 0
     body_rows: int = 0
     calls: int = 0
     failures: list[tuple[Slot, HeadraceError]] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
 
 
 class Rounds:
@@ -103,6 +108,7 @@ class Rounds:
         done.network_rows += batch.network_rows
         done.body_rows += len(rows) // call.fusion
         done.calls += 1
+        done.predictions += batch.predictions(guided)
         self.health.record(slots, batch.commit(guided))
 
     def _isolate(self, call: Call, error: Exception, done: Advance) -> None:

@@ -166,11 +166,21 @@ class Slot:
             last = self._noise(self.generator, self.shape)
         return last if self.table.noisy[self.row] else None
 
+    @property
+    def previewed(self) -> bool:
+        """Whether a preview is due after the row that comes next."""
+        return self.row + 1 in self.job.previews
+
+    def data_prediction(self, sample: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """What this row, whose guided output is given, predicts the finished latents to be: [C, h, w]."""
+        plan, row = self.job.plan, self.row
+        low, high = plan.clip[row].tolist()
+        return (float(plan.data_p[row]) * sample + float(plan.data_q[row]) * output).clamp(low, high)
+
     def cross(self, output: torch.Tensor, latents: torch.Tensor) -> None:
         """Moves on to a row of another size: `output` [C, h, w] is this row's, guided, and led to `latents`."""
-        plan, row, sample = self.job.plan, self.row, self.latents
-        low, high = plan.clip[row].tolist()
-        data = (float(plan.data_p[row]) * sample + float(plan.data_q[row]) * output).clamp(low, high)
+        plan, sample = self.job.plan, self.latents
+        data = self.data_prediction(sample, output)
         self.row += 1
         shape = self.shape
         change = Change(self.row, sample, data, latents)

@@ -12,12 +12,13 @@ from dataclasses import replace
 from types import TracebackType
 
 from headrace.engine import Engine, Order, Result, RoundReport
+from headrace.engine.previews import Preview
 from headrace.engine.snapshot import Snapshot
 from headrace.errors import HeadraceError, PlanError, ServingError
 from headrace.plan import Plan
 from headrace.request import Request
 from headrace.serving.expectation import expected
-from headrace.serving.served import Entry, Pending, Served, task_of
+from headrace.serving.served import Entry, Pending, Previews, Served, task_of
 from headrace.serving.state import Policy, Round, State, Task
 from headrace.techniques.guidance.schedule import skip
 
@@ -57,6 +58,7 @@ class Loop:
         self._helper = ThreadPoolExecutor(1, "headrace-policy")
         self._prepared: Future[None] | None = None
         engine.on_result = self._finish
+        engine.on_preview = self._preview
 
     def submit(
         self,
@@ -66,21 +68,24 @@ class Loop:
         deadline: float | None = None,
         plan: Plan | None = None,
         snapshot: Snapshot | None = None,
+        previews: Previews | None = None,
     ) -> Pending:
         """Has a request served; callable from any thread. Cancelling the future drops the request.
 
         `deadline` is absolute, on the loop's clock; `plan` replaces the plain one; with a `snapshot` the request goes
-        on from there, and rows that were skipped before count as skipped. Raises what `Engine.prepare` raises,
-        and `ServingError` for a deadline that is no time, or where the loop was stopped or has failed. The future
-        raises a `ServingError` where the policy or the engine as a whole fails before the request is done.
+        on from there, and rows that were skipped before count as skipped; `previews` are told before the picture is
+        there. Raises what `Engine.prepare` raises, and `ServingError` for a deadline that is no time, or where the loop
+        was stopped or has failed. The future raises a `ServingError` where the policy or the engine as a whole fails
+        before the request is done.
         """
         if deadline is not None and not math.isfinite(deadline):
             raise ServingError(f"deadline is {deadline}", "Give seconds on the loop's clock, or leave it out")
         arrived = self._clock()
-        job = self._engine.prepare(request, plan, snapshot=snapshot)
+        count = 0 if previews is None else previews.count
+        job = self._engine.prepare(request, plan, snapshot=snapshot, previews=count)
         begun = job.plan if snapshot is None else plan or self._engine.plan(request)
         task = task_of(job, self._engine.pipeline.size(job.request), arrived, begun)
-        entry = Entry(job, replace(task, priority=priority, deadline=deadline), Pending(job.number))
+        entry = Entry(job, replace(task, priority=priority, deadline=deadline), Pending(job.number), previews=previews)
         with self._changed:
             if self._closed:
                 raise ServingError("the loop was stopped", "Start another one")
@@ -125,6 +130,7 @@ class Loop:
         self._give_up()
         self._helper.shutdown()
         self._engine.on_result = None
+        self._engine.on_preview = None
 
     def __enter__(self) -> Loop:
         self.start()
@@ -254,6 +260,11 @@ class Loop:
         if entry is None or not entry.future.set_running_or_notify_cancel():
             return
         entry.future.set_result(Served(result, entry.task, entry.started, entry.denoised, self._clock()))
+
+    def _preview(self, preview: Preview) -> None:
+        entry = self._entries.get(preview.number)
+        if entry is not None:
+            entry.preview(preview)
 
     def _give_up(self) -> None:
         """Fails everything that is left, where the loop failed or was stopped without draining."""

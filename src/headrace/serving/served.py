@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
 from headrace.engine import Result
+from headrace.engine.previews import Preview
 from headrace.engine.slot import Job
 from headrace.plan import Plan
 from headrace.serving.state import Size, Task
@@ -45,6 +47,17 @@ class Pending(Future[Served]):
         self.number = number
 
 
+@dataclass(frozen=True)
+class Previews:
+    """That `count` previews of a request are wanted, evenly spread over its rows.
+
+    `tell` is called with each from the loop's thread, and hands it on; one that raises hears no more.
+    """
+
+    count: int
+    tell: Callable[[Preview], None]
+
+
 @dataclass
 class Entry:
     """A request of a loop; moments as in `Served`."""
@@ -54,6 +67,16 @@ class Entry:
     future: Pending
     started: float | None = None
     denoised: float | None = None
+    previews: Previews | None = None
+
+    def preview(self, preview: Preview) -> None:
+        """Tells who asked for it."""
+        if self.previews is None or self.future.cancelled():
+            return
+        try:
+            self.previews.tell(preview)
+        except Exception:
+            self.previews = None
 
 
 def task_of(job: Job, size: Size, arrived: float, begun: Plan) -> Task:
