@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from headrace.errors import OutputError
 from headrace.files import write_file
-from headrace.pictures.decoding import PICTURE_FAULTS
-from headrace.software import software
+from headrace.pictures.labelled import read_label, save_labelled
 
-KEYWORD = "headrace"
 # What a picture depends on. The plan's digest stands for solver and steps as they were really run; the guidance scale
 # is told to a distilled network, whose plan does not hold it.
 IDENTITY = (
@@ -52,23 +49,12 @@ def slug(text: str | None) -> str:
 
 def write_picture(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:
     """Write a PNG with `settings` as JSON in its text chunk 'headrace', by rename. Raises `OutputError`."""
-    info = PngInfo()
-    info.add_text(KEYWORD, json.dumps(settings, ensure_ascii=False))
-    info.add_text("Software", f"Headrace {software()}")
-    write_file(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=info))
+    write_file(path, lambda temporary: save_labelled(temporary, image, settings))
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
     """The settings that a whole picture carries; None for a file that is missing, damaged or not from here."""
-    try:
-        with Image.open(path) as picture:
-            # The text stands before the pixels.
-            text = picture.info.get(KEYWORD) if isinstance(picture, PngImageFile) else None
-            picture.verify()  # reads every chunk and checks its sum, so a half-written file does not pass
-        settings = json.loads(text) if text else None
-    except PICTURE_FAULTS:
-        return None
-    return settings if isinstance(settings, dict) else None
+    return read_label(path)
 
 
 def is_made(path: Path, settings: Mapping[str, Any]) -> bool:
