@@ -6,7 +6,9 @@ Who asks for pictures knows `Service` and the nouns beside it, and neither torch
 from headrace.service.events import Accepted, Event, Failed, Finished, Preview, Timing
 from headrace.service.model_card import AccelerationCard, ModelCard
 from headrace.service.service import Service
+from headrace.service.settings import ServiceSettings
 from headrace.service.status import ChunkSeen, Load, RoundSeen, RowSeen, Status
+from headrace.service.supervisor import Supervisor
 from headrace.service.wish import Wish
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "RoundSeen",
     "RowSeen",
     "Service",
+    "ServiceSettings",
     "Status",
+    "Supervisor",
     "Timing",
     "Wish",
 ]

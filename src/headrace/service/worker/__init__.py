@@ -1,0 +1,1 @@
+"""The engine's process: the only part of the service that knows networks."""

@@ -1,0 +1,183 @@
+"""Serves wishes with an engine: one thread takes messages, the main one runs rounds, one gives signs of life."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from headrace.engine import RoundReport
+from headrace.errors import HeadraceError
+from headrace.service.messages import Beat, Drop, Dropped, Entered, Fell, Made, Planned, Saved, Stop, Submit, Turned
+from headrace.service.settings import ServiceSettings
+from headrace.service.wire import Wire
+from headrace.service.worker.room import Room
+from headrace.service.worker.rounds_seen import round_seen
+from headrace.serving.loop import Loop
+from headrace.serving.served import Served
+from headrace.serving.state import Policy, Round, State
+
+
+@dataclass
+class _Asked:
+    """A wish in the loop. `saved` is the row of its newest snapshot."""
+
+    submit: Submit
+    future: Future[Served]
+    saved: int = 0
+
+
+class Attendant:
+    """Everything is sent by the thread in which it happens, so what was said before a crash is known after it."""
+
+    def __init__(self, room: Room, settings: ServiceSettings, wire: Wire) -> None:
+        self._room = room
+        self._settings = settings
+        self._wire = wire
+        self._asked: dict[int, _Asked] = {}  # by the loop's ticket
+        self._numbers: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._moved = time.monotonic()
+        self._loop = Loop(room.engine, _Announcing(room.policy, self._before_round), watch=self._after_round)
+
+    def run(self) -> HeadraceError | None:
+        """Serves in the calling thread until told to stop (None), or until the policy or the whole engine failed."""
+        for job in (self._listen, self._beat):
+            threading.Thread(target=job, name=f"headrace-{job.__name__.strip('_')}", daemon=True).start()
+        self._loop.run()
+        return self._loop.failure
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._wire.receive()
+            except (EOFError, OSError):
+                os._exit(0)  # nobody is there to serve
+            if isinstance(message, Submit):
+                self._submit(message)
+            elif isinstance(message, Drop):
+                self._drop(message.ticket)
+            elif isinstance(message, Stop):
+                os._exit(0)
+
+    def _submit(self, asked: Submit) -> None:
+        request, engine = asked.wish.request, self._room.engine
+        try:
+            with self._lock:  # no round begins before everybody knows whose ticket is whose
+                if not self._asked:
+                    self._moved = time.monotonic()
+                future = self._loop.submit(
+                    request,
+                    priority=asked.wish.priority,
+                    deadline=asked.deadline,
+                    snapshot=None if asked.snapshot is None else pickle.loads(asked.snapshot),
+                )
+                self._asked[future.number] = _Asked(asked, future)
+                self._numbers[asked.ticket] = future.number
+                plan = engine.plan(request)
+                guided = int((plan.guidance != 1).sum())
+                self._wire.send(Planned(asked.ticket, len(plan), guided, engine.pipeline.size(request)))
+        except HeadraceError as error:
+            if self._loop.failure is None:
+                self._wire.send(Fell(asked.ticket, error))
+            return
+        future.add_done_callback(lambda done: self._done(asked.ticket, done))
+
+    def _drop(self, ticket: str) -> None:
+        number = self._numbers.get(ticket)
+        asked = None if number is None else self._asked.get(number)
+        if asked is not None:
+            asked.future.cancel()
+
+    def _done(self, ticket: str, future: Future[Served]) -> None:
+        with self._lock:
+            number = self._numbers.pop(ticket, None)
+            if number is not None:
+                self._asked.pop(number, None)
+        if future.cancelled():
+            self._wire.send(Dropped(ticket))
+            return
+        if future.exception() is not None:
+            return  # the loop as a whole failed, and the process ends
+        served = future.result()
+        result = served.result
+        if result.error is not None:
+            self._wire.send(Fell(ticket, result.error))
+            return
+        assert result.pixels is not None
+        pictures = (result.pixels, *result.others)
+        self._wire.send(Made(ticket, pictures, served.started, served.denoised, dict(result.settings)))
+
+    # -- rounds -------------------------------------------------------------------------------------------------------
+
+    def _before_round(self, decided: Round) -> None:
+        self._moved = time.monotonic()
+        tickets = self._tickets(decided.admit)
+        if tickets:
+            self._wire.send(Entered(tuple(tickets.values())))
+
+    def _after_round(self, state: State, decided: Round, report: RoundReport) -> None:
+        self._moved = time.monotonic()
+        seen = round_seen(self._settings.replica, self._tickets, self._room.policy, state, decided, report)
+        self._wire.send(Turned(replace(seen, seconds=time.monotonic() - state.now)))
+        for row in seen.rows:
+            self._save(row.ticket, row.row)
+
+    def _save(self, ticket: str, row: int) -> None:
+        number = self._numbers.get(ticket)
+        asked = None if number is None else self._asked.get(number)
+        if number is None or asked is None or row - asked.saved < asked.submit.checkpoint_rows:
+            return
+        snapshot = self._loop.snapshot(number)
+        if snapshot is not None:
+            asked.saved = row
+            self._wire.send(Saved(ticket, row, pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL)))
+
+    def _tickets(self, numbers: Iterable[int]) -> dict[int, str]:
+        with self._lock:
+            return {number: self._asked[number].submit.ticket for number in numbers if number in self._asked}
+
+    # -- signs of life ------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        while True:
+            engine = self._room.engine
+            busy = bool(self._asked)
+            try:
+                self._wire.send(Beat(time.monotonic(), self._moved, busy, _memory_bytes(), engine.settings.max_rows))
+            except OSError:
+                os._exit(0)
+            time.sleep(self._settings.beat_s)
+
+
+class _Announcing:
+    """A policy that says what it decided before that is run."""
+
+    def __init__(self, policy: Policy, tell: Callable[[Round], None]) -> None:
+        self.name = policy.name
+        self._policy = policy
+        self._tell = tell
+
+    def next(self, state: State) -> Round:
+        """As `Policy.next`."""
+        decided = self._policy.next(state)
+        self._tell(decided)
+        return decided
+
+    def prepare(self, state: State) -> None:
+        """As `Policy.prepare`."""
+        self._policy.prepare(state)
+
+
+def _memory_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
