@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from headrace.engine.acceleration import load_acceleration
+from headrace.engine.acceleration import Acceleration, Decisions, attach_all, load_acceleration
 from headrace.engine.admission import Admission
 from headrace.engine.decoder import Decoder
 from headrace.engine.decoding import Outcome, Pixels, not_finite
 from headrace.engine.health import broken
-from headrace.engine.intake import Decisions, Intake
+from headrace.engine.intake import Intake
 from headrace.engine.lanes import lane_of
 from headrace.engine.moment import Moment
 from headrace.engine.order import Order, check_order
@@ -51,12 +51,14 @@ class Engine:
         settings: EngineSettings | None = None,
         decide: Callable[[Plan], Plan] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        accelerations: Mapping[str, Decisions] | None = None,
     ) -> None:
         """`decide` fills decision columns of the plans that the engine makes; what it raises, `submit` raises.
 
         It is given what the model itself decides (`Pipeline.own_decisions`) and may overwrite that.
 
-        `defaults` are fields that a request takes over where it was made without them.
+        `defaults` are fields that a request takes over where it was made without them. Both are for requests that name
+        none of `accelerations` (`headrace.engine.acceleration.attach_all`), whose decisions are for those that do.
         """
         self.pipeline = pipeline
         self.settings = settings or EngineSettings()
@@ -65,7 +67,7 @@ class Engine:
         self._decoder = Decoder(pipeline, self.settings, self.timings, lane_of(pipeline.device, self.settings))
         self._previewer = Previewer(pipeline, self.settings, self.timings)
         self._pool = pool_of(pipeline, self.settings)
-        self._intake = Intake(pipeline, self._pool, Decisions(decide, defaults or {}), {})
+        self._intake = Intake(pipeline, self._pool, Decisions(decide, defaults or {}), accelerations or {})
         self._admission = Admission(pipeline, self.settings, self.timings, self._pool)
         self._waiting = self._admission.jobs
         self._results: list[Result] = []
@@ -83,22 +85,28 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         slots: int = 32,
         acceleration: str | Path | None = None,
+        accelerations: Mapping[str, str | Path] | None = None,
     ) -> Engine:
         """An engine on a local diffusers folder or an embedded model.
 
-        `acceleration` is a file of `headrace tune` or `headrace calibrate blocks`: its techniques are attached, and a
-        request that names no solver or steps takes the file's. Raises `ModelError` as `load` does, `ArtefactError` for
-        a file that cannot be used or was made for another model.
+        `acceleration` is a file of `headrace tune`, `calibrate blocks` or `calibrate stages`: its techniques are
+        attached, and a request that names no solver or steps takes the file's. `accelerations` are files for the
+        requests that name them. Raises `ModelError` as `load` does and where two of them cannot be attached together,
+        `ArtefactError` for a file that cannot be used or was made for another model.
         """
-        found = None if acceleration is None else load_acceleration(acceleration)
+        found: dict[str | None, Acceleration] = {}
+        for name, path in [(None, acceleration), *(accelerations or {}).items()]:
+            if path is not None:
+                found[name] = load_acceleration(path)
         pipeline = load(path_or_name, device=device, dtype=dtype)
-        if found is None:
-            return cls(pipeline, EngineSettings(slots=slots))
-        return cls(pipeline, EngineSettings(slots=slots), found.attach(pipeline), found.defaults)
+        attached = attach_all(pipeline, found)
+        otherwise = attached.pop(None, Decisions())
+        named = {name: one for name, one in attached.items() if name is not None}
+        return cls(pipeline, EngineSettings(slots=slots), otherwise.decide, otherwise.defaults, named)
 
-    def plan(self, request: Request) -> Plan:
-        """The plan of plain sampling that `submit` would use. Raises `RequestError` and `SolverError`."""
-        return self._intake.plan(request)
+    def plan(self, request: Request, acceleration: str | None = None) -> Plan:
+        """The plan that `prepare` would use. Raises `RequestError` and `SolverError`."""
+        return self._intake.plan(request, acceleration)
 
     def submit(self, request: Request, plan: Plan | None = None) -> int:
         """Queues a request and returns its ticket. `plan` replaces the plain one.
@@ -113,17 +121,22 @@ class Engine:
         request: Request,
         plan: Plan | None = None,
         *,
+        acceleration: str | None = None,
         snapshot: Snapshot | None = None,
         previews: int | Collection[int] = 0,
     ) -> Job:
         """A request checked and planned, for `enqueue`; its ticket is `number`. For any thread. Raises as `submit`.
 
-        With a `snapshot` of the same request it goes on from there, as the snapshot's plan says: `plan` is left out.
+        `acceleration` names one of the engine's, which decides in its plan; `Result.settings` then has it. With a
+        `snapshot` of the same request it goes on from there, as the snapshot's plan says: `plan` is left out.
         Raises `PlanError` where a snapshot does not suit the request. `previews` is how many `on_preview` is given,
         evenly spread over the rows, or after which numbers of rows; they change nothing of the picture.
         """
         intake = self._intake
-        job = intake.prepare(request, plan) if snapshot is None else intake.resumed(request, snapshot)
+        if snapshot is None:
+            job = intake.prepare(request, plan, acceleration)
+        else:
+            job = intake.resumed(request, snapshot, acceleration)
         return replace(job, previews=spread(previews, len(job.plan)))
 
     def enqueue(self, job: Job) -> int:

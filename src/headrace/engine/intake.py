@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import count
-from typing import Any
 
+from headrace.engine.acceleration import Decisions
 from headrace.engine.coefficients import coefficients
 from headrace.engine.planner import Planner
 from headrace.engine.pool import Pool, cache_bytes
@@ -17,19 +17,6 @@ from headrace.errors import RequestError
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan.plan import Plan
 from headrace.request import Request
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What one acceleration says of the requests that it is for.
-
-    Attributes:
-        decide: fills decision columns of a plan; None leaves plans as they are.
-        defaults: fields that a request takes over where it was made without them.
-    """
-
-    decide: Callable[[Plan], Plan] | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Intake:

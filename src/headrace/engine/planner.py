@@ -71,7 +71,7 @@ class Planner:
         plan.check_reuse()
         check_crossings(plan)
         if plan.blocks and self._pipeline.row_cache is not None:
-            known = len(self._pipeline.row_cache.blocks)
+            known = self._pipeline.row_cache.width
             if plan.blocks != known:
                 raise PlanError(
                     f"the plan decides on {plan.blocks} blocks and the row cache of {self._pipeline.name} has {known}",

@@ -43,8 +43,7 @@ def pool_of(pipeline: Pipeline, settings: EngineSettings) -> Pool:
     shape = pipeline.latent_shape(*pipeline.default_size)
     cache = 0
     if pipeline.row_cache is not None:
-        branches = 2 if pipeline.guided else 1
-        cache = pipeline.row_cache.nbytes(shape, np.ones((branches, len(pipeline.row_cache.blocks)), np.bool_))
+        cache = pipeline.row_cache.slot_bytes(shape, 2 if pipeline.guided else 1)
     return Pool(settings.slots, shape, cache, settings.memory_bytes)
 
 

@@ -41,6 +41,7 @@ class RowCache:
         dtype: of the stored values; the network's own where None was given. bfloat16 halves the memory.
         adjustment: scale and shift wherever a transformer or ResNet block's value is reused (section 3.4), or None.
         adjusted: block -> its number among the transformer and ResNet blocks, those that an adjustment is for.
+        columns_of: the columns of `compute` that decide on each block; one, but where techniques share the network.
         observer: is told what every evaluated block added, or None.
 
     `sources` may be given by path or by kind. Outside `evaluating` the network is what it was before. One call runs at
@@ -71,6 +72,7 @@ class RowCache:
         self.adjusted = {number: place for place, number in enumerate(residual)}
         self._shaped = {path: network.get_submodule(modules_of(network, path)[-1]) for path in self.blocks}
         self._config = network.config
+        self.columns_of: Sequence[Sequence[int]] = [(number,) for number in range(len(self.blocks))]
         self._wrapped: list[tuple[str, torch.nn.Module]] = []
         parts = [modules_of(network, path) for path in self.blocks]
         # From the inside out: a path leads to a module's place only while nothing around it is wrapped.
@@ -115,6 +117,24 @@ class RowCache:
             self._wrapped.append((path, module))
 
     @property
+    def width(self) -> int:
+        """B: columns of `compute` that a plan for this cache has."""
+        return len(self.blocks)
+
+    def source_of(self, column: int) -> Source:
+        """Which guidance branch's value rows reuse that decide by this column."""
+        return self.sources[column]
+
+    def dtype_of(self, column: int) -> torch.dtype:
+        """Of the values that are stored for this column."""
+        return self.dtype
+
+    def adjustment_of(self, column: int) -> tuple[Adjustment, int] | None:
+        """What adjusts values that are reused by this column, and the block's number in it; None where nothing does."""
+        number = self.adjusted.get(column)
+        return None if self.adjustment is None or number is None else (self.adjustment, number)
+
+    @property
     def columns(self) -> frozenset[str]:
         """Columns of a plan that the blocks follow."""
         return frozenset({"compute", "keep", "timestep"})
@@ -134,6 +154,10 @@ class RowCache:
         shared = np.zeros_like(kept)
         shared[0] = kept.any(axis=0)
         return cache_bytes(self._config, self._shaped, latent_shape, np.where(own, kept, shared), self.dtype)
+
+    def slot_bytes(self, latent_shape: LatentShape, branches: int) -> int:
+        """Bytes of a request's values at most: those of every block kept in each guidance branch."""
+        return self.nbytes(latent_shape, np.ones((branches, self.width), np.bool_))
 
     @contextmanager
     def evaluating(self, rows: Rows) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -55,6 +54,7 @@ class RowCall:
         self._active: Indices = np.arange(len(rows))
         self._held: dict[int, torch.Tensor] = {}
         self._uploaded: dict[bytes, torch.Tensor] = {}
+        self._adjustments: dict[int, Sequence[ScaleShift]] = {}
 
     @property
     def count(self) -> int:
@@ -74,7 +74,7 @@ class RowCall:
         """Places that evaluate the block, and those that reuse."""
         if self._compute is None:
             return np.arange(self.count), np.arange(0)
-        computes = self._compute[self._active, block]
+        computes = self._compute[self._active][:, self._cache.columns_of[block]].all(axis=1)
         return np.flatnonzero(computes), np.flatnonzero(~computes)
 
     def upload(self, indices: Indices) -> torch.Tensor:
@@ -96,8 +96,9 @@ class RowCall:
 
     def keeps(self, block: int) -> bool:
         """Whether anybody wants the block's value of the active rows, all of which evaluate it."""
-        observed = self._cache.observer is not None
-        return observed or (self._keep is not None and bool(self._keep[self._active, block].any()))
+        if self._cache.observer is not None:
+            return True
+        return self._keep is not None and bool(self._keep[self._active][:, self._cache.columns_of[block]].any())
 
     def keep(self, block: int, places: Indices, output: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Keeps the block's value for the evaluated places that are reused later; `output`, `residual` are of `places`.
@@ -107,34 +108,27 @@ class RowCall:
         if self._cache.observer is not None:
             self._cache.observer(block, output if residual is None else output - residual)
         rows = self._active[places]
-        wanted = self._wanted(block, rows).tolist()
-        if not wanted:
-            return
-        outputs = output.detach().unbind(0)
-        values = [outputs[place] for place in wanted]
-        if residual is None:
-            # Copies: a row of an output would keep the whole batch alive, whatever a slot is counted with.
-            values = [value.clone() for value in values]
-        else:
-            residuals = residual.detach().unbind(0)
-            values = list(torch._foreach_sub(values, [residuals[place] for place in wanted]))
-        self._store(block, rows[wanted], values)
+        for column in self._cache.columns_of[block]:
+            wanted = self._wanted(column, rows).tolist()
+            if wanted:
+                self._store(column, rows[wanted], _values(wanted, output, residual))
 
-    def _wanted(self, block: int, rows: Indices) -> Indices:
+    def _wanted(self, column: int, rows: Indices) -> Indices:
         """Places among `rows` whose value is kept."""
         if self._keep is None:
             return np.arange(0)
-        wanted = self._keep[rows, block]
-        source = self._cache.sources[block]
+        wanted = self._keep[rows, column]
+        source = self._cache.source_of(column)
         if source in ("conditional", "unconditional"):
             wanted = wanted & (self._rows.branches[rows] == (CONDITIONAL if source == "conditional" else UNCONDITIONAL))
         return np.flatnonzero(wanted)
 
-    def _store(self, block: int, rows: Indices, values: list[torch.Tensor]) -> None:
-        if self._cache.sources[block] == "mean":
+    def _store(self, column: int, rows: Indices, values: list[torch.Tensor]) -> None:
+        if self._cache.source_of(column) == "mean":
             rows, values = self._means(rows, values)
+        dtype = self._cache.dtype_of(column)
         for row, value in zip(rows.tolist(), values, strict=True):
-            self._rows.caches[row].values[block, self._place(block, row)] = value.to(self._cache.dtype)
+            self._rows.caches[row].values[column, self._place(column, row)] = value.to(dtype)
 
     def _means(self, rows: Indices, values: list[torch.Tensor]) -> tuple[Indices, list[torch.Tensor]]:
         """One row of each request, and the mean of its guidance branches' values."""
@@ -147,11 +141,35 @@ class RowCall:
     def reuse(self, block: int, places: Indices, residual: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
         """The block's output for places that reuse: the kept value, scaled and shifted, on top of their residual."""
         rows = self._active[places]
-        kept = [self._rows.caches[row].values[block, self._place(block, row)] for row in rows.tolist()]
+        columns = self._reused(block, rows)
+        kept = [
+            self._rows.caches[row].values[column, self._place(column, row)]
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
         value = torch.stack(kept).to(dtype)
         if residual is None:
             return value
-        adjustment = self._adjustment(block)
+        present = np.unique(columns).tolist() if len(columns) > 1 else columns.tolist()
+        if len(present) == 1:
+            return self._added(present[0], rows, residual, value)
+        output = torch.empty_like(residual)
+        for column in present:
+            of_one = np.flatnonzero(columns == column)
+            index = self.upload(of_one)
+            added = self._added(column, rows[of_one], residual.index_select(0, index), value.index_select(0, index))
+            output.index_copy_(0, index, added)
+        return output
+
+    def _reused(self, block: int, rows: Indices) -> Indices:
+        """The column by which each of these rows, which reuse the block's value, does so."""
+        columns = np.asarray(self._cache.columns_of[block])
+        if len(columns) == 1 or self._compute is None:
+            return np.full(len(rows), columns[0])
+        return np.asarray(columns[np.argmin(self._compute[rows][:, columns], axis=1)])
+
+    def _added(self, column: int, rows: Indices, residual: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The values of these rows, adjusted as the column says, on top of their residual."""
+        adjustment = self._adjustment(column)
         if adjustment is None:
             return residual + value
         scale, shift = (self._take(part, rows) for part in adjustment)
@@ -174,21 +192,32 @@ class RowCall:
         output = torch.empty_like(residual)
         return output.index_copy_(0, compute, evaluated).index_copy_(0, reuse, reused)
 
-    def _place(self, block: int, row: int) -> int:
-        return int(self._rows.branches[row]) if self._cache.sources[block] == "own" else _SHARED
+    def _place(self, column: int, row: int) -> int:
+        return int(self._rows.branches[row]) if self._cache.source_of(column) == "own" else _SHARED
 
     def _take(self, part: torch.Tensor, rows: Indices) -> torch.Tensor:
         return part if len(rows) == len(part) else part.index_select(0, self.upload(rows))
 
-    def _adjustment(self, block: int) -> ScaleShift | None:
-        number = self._cache.adjusted.get(block)
-        return None if self._adjustments is None or number is None else self._adjustments[number]
-
-    @cached_property
-    def _adjustments(self) -> Sequence[ScaleShift] | None:
-        if self._cache.adjustment is None:
+    def _adjustment(self, column: int) -> ScaleShift | None:
+        found = self._cache.adjustment_of(column)
+        if found is None:
             return None
-        return self._cache.adjustment.at(np.asarray(self._rows.columns["timestep"], np.float64))
+        adjustment, number = found
+        if id(adjustment) not in self._adjustments:
+            timesteps = np.asarray(self._rows.columns["timestep"], np.float64)
+            self._adjustments[id(adjustment)] = adjustment.at(timesteps)
+        return self._adjustments[id(adjustment)][number]
+
+
+def _values(wanted: list[int], output: torch.Tensor, residual: torch.Tensor | None) -> list[torch.Tensor]:
+    """What the block added in these places."""
+    outputs = output.detach().unbind(0)
+    values = [outputs[place] for place in wanted]
+    if residual is None:
+        # Copies: a row of an output would keep the whole batch alive, whatever a slot is counted with.
+        return [value.clone() for value in values]
+    residuals = residual.detach().unbind(0)
+    return list(torch._foreach_sub(values, [residuals[place] for place in wanted]))
 
 
 def _mask(rows: Rows, name: str) -> npt.NDArray[np.bool_] | None:

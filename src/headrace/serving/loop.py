@@ -67,12 +67,13 @@ class Loop:
         priority: int = 0,
         deadline: float | None = None,
         plan: Plan | None = None,
+        acceleration: str | None = None,
         snapshot: Snapshot | None = None,
         previews: Previews | None = None,
     ) -> Pending:
         """Has a request served; callable from any thread. Cancelling the future drops the request.
 
-        `deadline` is absolute, on the loop's clock; `plan` replaces the plain one; with a `snapshot` the request goes
+        `deadline` is absolute, on the loop's clock; `plan` replaces its own; with a `snapshot` the request goes
         on from there, and rows that were skipped before count as skipped; `previews` are told before the picture is
         there. Raises what `Engine.prepare` raises, and `ServingError` for a deadline that is no time, or where the loop
         was stopped or has failed. The future raises a `ServingError` where the policy or the engine as a whole fails
@@ -82,8 +83,8 @@ class Loop:
             raise ServingError(f"deadline is {deadline}", "Give seconds on the loop's clock, or leave it out")
         arrived = self._clock()
         count = 0 if previews is None else previews.count
-        job = self._engine.prepare(request, plan, snapshot=snapshot, previews=count)
-        begun = job.plan if snapshot is None else plan or self._engine.plan(request)
+        job = self._engine.prepare(request, plan, acceleration=acceleration, snapshot=snapshot, previews=count)
+        begun = job.plan if snapshot is None else plan or self._engine.plan(request, acceleration)
         task = task_of(job, self._engine.pipeline.size(job.request), arrived, begun)
         entry = Entry(job, replace(task, priority=priority, deadline=deadline), Pending(job.number), previews=previews)
         with self._changed:
