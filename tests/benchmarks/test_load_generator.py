@@ -6,9 +6,9 @@ import asyncio
 import socket
 
 import numpy as np
-import openai_like
 import pytest
 
+import openai_like
 from headrace.benchmarks._serving.ask import Ask, Style, asks, at_once
 from headrace.benchmarks._serving.generator import Job, Target, play
 from headrace.benchmarks._serving.outcome import Outcome

@@ -20,7 +20,8 @@ from headrace.errors import HeadraceError
 class BenchOptions:
     """What the command line gives every benchmark; each uses what concerns it.
 
-    `quick` ends within 60 seconds on two cores; `out` is a folder for plots and tables, or None for none.
+    `quick` ends within 60 seconds on two cores; `out` is a folder for plots and tables, or None for none. `url` is a
+    server to measure in place of one's own, `api_key_env` the name of the environment variable that holds its key.
     """
 
     quick: bool = False
@@ -28,6 +29,8 @@ class BenchOptions:
     device: str = "cpu"
     data: Path | None = None
     out: Path | None = None
+    url: str | None = None
+    api_key_env: str | None = None
 
 
 Benchmark = Callable[[BenchOptions, Console], Mapping[str, object]]

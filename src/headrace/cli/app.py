@@ -16,6 +16,7 @@ from headrace.cli import (
     evaluate,
     fuse,
     generate,
+    load,
     models,
     plan,
     simulate,
@@ -49,5 +50,6 @@ app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("fuse", epilog=fuse.EPILOG)(fuse.fuse)
 app.add_typer(study.app, name="study")
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+app.command("load", epilog=load.EPILOG)(load.load)
 app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)

@@ -12,10 +12,19 @@ import typer
 def bench(
     name: Annotated[str, typer.Argument(help="solvers, throughput, embedded, ... ('list' prints them all)")],
     quick: Annotated[bool, typer.Option("--quick", help="a smaller load: within 60 seconds on two cores")] = False,
-    model: Annotated[str, typer.Option(help="embedded name or diffusers folder, where one is used")] = "emoji",
+    model: Annotated[
+        str,
+        typer.Option(help="embedded name or diffusers folder, where one is used; with --url the server's name of it"),
+    ] = "emoji",
     device: Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="data set, where the benchmark takes one")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the JSON, tables and plots")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="serving: a server of OpenAI's images API to measure in place of one's own")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="serving: environment variable that holds the server's API key")
+    ] = None,
 ) -> None:
     """Measure one claim on this machine: prints a table and ends with one line of JSON."""
     from rich.console import Console
@@ -28,5 +37,8 @@ def bench(
         return
     run = load_benchmark(name)
     console = Console(stderr=False, width=None)
-    figures = run(BenchOptions(quick=quick, model=model, device=device, data=data, out=out), console)
+    options = BenchOptions(
+        quick=quick, model=model, device=device, data=data, out=out, url=url, api_key_env=api_key_env
+    )
+    figures = run(options, console)
     typer.echo(json.dumps(figures))

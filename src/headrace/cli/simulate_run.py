@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from headrace.cli.arrival_words import DRAWN, rate_of, sizes_of, steps_of
 from headrace.cli.pictures import prepare_folder
 from headrace.cli.simulate_display import progress, run_table
 from headrace.errors import HeadraceWarning, TraceError
@@ -29,7 +29,6 @@ from headrace.serving.trace import load_trace
 _REQUESTS = 2000
 _ROUNDS = 48  # in the picture of a timeline
 _LEAST_ROOM = 1 << 20  # bytes
-_DRAWN = re.compile(r"(poisson|burst)(?::(.+))?")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _window(asked: Asked) -> SkipWindow | None:
 
 def _workloads(asked: Asked, house: House) -> tuple[list[Workload], float | None]:
     """What arrives, and the capacity where it was needed."""
-    drawn = _DRAWN.fullmatch(asked.trace)
+    drawn = DRAWN.fullmatch(asked.trace)
     if drawn is None:
         if asked.rates is not None:
             raise TraceError(f"--rates was given beside the file {asked.trace!r}", "Use it with poisson or burst")
@@ -113,7 +112,8 @@ def _workloads(asked: Asked, house: House) -> tuple[list[Workload], float | None
             trace = trace.first(asked.requests)
         _warn_of_sizes(trace.sizes, house)
         return [Workload(Path(asked.trace).name, trace)], None
-    mix = Mix(_sizes(asked.sizes, house), _steps(asked.steps), asked.guided, asked.deadline)
+    sizes = tuple(entry.size for entry in house.table.sizes) if asked.sizes is None else sizes_of(asked.sizes)
+    mix = Mix(sizes, steps_of(asked.steps), asked.guided, asked.deadline)
     _warn_of_sizes(mix.sizes, house)
     kind, count = drawn[1], asked.requests or _REQUESTS
     loads, rate = _loads(asked.rates, drawn[2])
@@ -126,42 +126,11 @@ def _workloads(asked: Asked, house: House) -> tuple[list[Workload], float | None
 def _loads(rates: str | None, rate: str | None) -> tuple[list[float], float | None]:
     """Multiples of the capacity, or requests a second."""
     if rates is not None:
-        return sorted({_positive(part, "--rates", "--rates 0.5,1,1.5") for part in rates.split(",")}), None
+        return sorted({rate_of(part, "--rates", "--rates 0.5,1,1.5") for part in rates.split(",")}), None
     if rate is None:
         raise TraceError("--trace names no rate", "Write poisson:2.5, poisson:0.9x, or use --rates")
-    value = _positive(rate.removesuffix("x"), "--trace", "poisson:2.5 or poisson:0.9x")
+    value = rate_of(rate.removesuffix("x"), "--trace", "poisson:2.5 or poisson:0.9x")
     return ([value], None) if rate.endswith("x") else ([], value)
-
-
-def _positive(text: str, option: str, example: str) -> float:
-    try:
-        value = float(text.removesuffix("x"))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise TraceError(f"{text!r} in {option} is no arrival rate", f"Write, for example, {example}")
-    return value
-
-
-def _sizes(text: str | None, house: House) -> tuple[Size, ...]:
-    if text is None:
-        return tuple(entry.size for entry in house.table.sizes)
-    found = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,5})(?:x(\d{1,5}))?\s*", part)
-        if match is None:
-            raise TraceError(
-                f"{part!r} in --sizes is no size", "Write, for example, --sizes 512,768x512 (WIDTHxHEIGHT)"
-            )
-        found.append((int(match[2] or match[1]), int(match[1])))
-    return tuple(found)
-
-
-def _steps(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
-    if match is None:
-        raise TraceError(f"--steps {text!r} is no range", "Write, for example, --steps 20-50")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def _warn_of_sizes(sizes: Sequence[Size], house: House) -> None:

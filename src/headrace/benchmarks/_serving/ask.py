@@ -39,6 +39,7 @@ class Style:
 
     Attributes:
         model: name that the server knows; None to leave it out.
+        subjects: prompts, in a circle; none for models that take none.
         extended: with steps, seed, guidance_scale, priority and timeout_ms, which OpenAI's own API does not have.
         sized: with the trace's sizes; otherwise the server's own.
         streamed: share of the requests that are streamed.
@@ -49,6 +50,7 @@ class Style:
     """
 
     model: str | None = None
+    subjects: tuple[str, ...] = PROMPTS
     extended: bool = True
     sized: bool = True
     streamed: float = 0.0
@@ -59,18 +61,19 @@ class Style:
 
 
 def asks(trace: Trace, style: Style) -> list[Ask]:
-    """The trace's requests as they are sent; request i has prompt i of a fixed list, in a circle, and seed i."""
+    """The trace's requests as they are sent; request i has seed i."""
     return [_ask(trace, number, style) for number in range(len(trace))]
 
 
 def _ask(trace: Trace, number: int, style: Style) -> Ask:
-    body: dict[str, Any] = {"prompt": PROMPTS[number % len(PROMPTS)], "n": style.n}
+    body: dict[str, Any] = {"n": style.n}
+    if style.subjects:
+        body["prompt"] = style.subjects[number % len(style.subjects)]
     if style.model is not None:
         body["model"] = style.model
     if style.sized:
         body["size"] = f"{trace.width[number]}x{trace.height[number]}"
-    # Evenly spread: the share of the streamed ones among the first requests is right at every count.
-    if math.floor((number + 1) * style.streamed) > math.floor(number * style.streamed):
+    if chosen(number, style.streamed):
         body |= {"stream": True, "partial_images": style.previews}
     hurried = math.isfinite(trace.deadline[number])
     patience = float(trace.deadline[number] - trace.time[number]) if hurried else None
@@ -92,6 +95,11 @@ def _extensions(trace: Trace, number: int, style: Style, patience: float | None)
     if patience is not None:
         fields["timeout_ms"] = math.ceil(round(1000 * patience, 3))
     return fields
+
+
+def chosen(number: int, share: float) -> bool:
+    """Whether request `number` is among a share of all that is spread evenly over them."""
+    return math.floor((number + 1) * share) > math.floor(number * share)
 
 
 def at_once(asked: Sequence[Ask]) -> list[Ask]:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from headrace.benchmarks._serving.ask import Ask
-from headrace.benchmarks._serving.outcome import DONE, FAILED, LOST, UNREACHABLE, Outcome, kind_of
+from headrace.benchmarks._serving.outcome import DONE, LOST, UNREACHABLE, Outcome, kind_of
 
 PATH = "/v1/images/generations"
 _PREVIEW, _COMPLETED = "partial_image", "completed"
@@ -30,7 +30,7 @@ async def exchange(
         async with asyncio.timeout(give_up_s), client.stream("POST", PATH, json=ask.body) as response:
             found.status, found.accepted = response.status_code, now()
             if not response.is_success:
-                reading.error(_parsed(await response.aread()), kind_of(response.status_code))
+                reading.error(_parsed(await response.aread()))
             elif response.headers.get("content-type", "").startswith("text/event-stream"):
                 async for line in response.aiter_lines():
                     reading.line(line)
@@ -60,7 +60,7 @@ class _Reading:
         data = _parsed(line.removeprefix("data:").strip())
         named = str(data.get("type", ""))
         if "error" in data or named == "error":
-            self.error(data, FAILED)
+            self.error(data)
         elif named.endswith(_PREVIEW):
             self._found.previews += 1
             if self._found.first_preview is None:
@@ -75,12 +75,13 @@ class _Reading:
             if isinstance(picture, dict) and (picture.get("b64_json") or picture.get("url")):
                 self._picture(picture)
 
-    def error(self, answer: dict[str, Any], kind: str) -> None:
+    def error(self, answer: dict[str, Any]) -> None:
         """What the server says went wrong."""
         error = answer.get("error")
         about = error if isinstance(error, dict) else answer
         found = self._found
-        found.kind, found.code = kind, str(about.get("code") or about.get("type") or "")
+        found.code = str(about.get("code") or about.get("type") or "")
+        found.kind = kind_of(found.status or 0, found.code)
         found.message = str(about.get("message") or answer.get("detail") or "")[:_MESSAGE_CHARACTERS]
 
     def end(self) -> None:

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 
 DONE = "done"  # all its pictures came
 REFUSED = "refused"  # 429: too busy, by the server's own word
+DEADLINE = "deadline"  # 408, or an error event of that name: it cannot, or could not, be there in time
 INVALID = "invalid"  # another 4xx
 SERVER = "server error"  # 5xx
 FAILED = "failed"  # taken, and then an error event in place of the picture
 UNREACHABLE = "unreachable"  # no connection, so it was never taken
 LOST = "lost"  # sent, and never answered in full
-KINDS = (DONE, REFUSED, INVALID, SERVER, FAILED, UNREACHABLE, LOST)
+KINDS = (DONE, REFUSED, DEADLINE, INVALID, SERVER, FAILED, UNREACHABLE, LOST)
 
 
 @dataclass
@@ -65,8 +66,12 @@ class Outcome:
         return asdict(self)
 
 
-def kind_of(status: int) -> str:
-    """Of an answer that is an error."""
+def kind_of(status: int, code: str) -> str:
+    """Of an answer, or an event of a stream (then the status is a success), that is an error."""
+    if status == 408 or code.startswith("deadline"):
+        return DEADLINE
     if status == 429:
         return REFUSED
+    if status < 300:
+        return FAILED
     return SERVER if status >= 500 else INVALID

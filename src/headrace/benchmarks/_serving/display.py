@@ -1,0 +1,81 @@
+"""Table and picture of the benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from headrace.benchmarks._serving.study import OURS, PEER, Study
+from headrace.benchmarks._serving.summary import Summary
+from headrace.files import write_file
+
+_COLOURS = {OURS: "#2a6f97", PEER: "#b9c6d0"}
+_PANELS = (("throughput", "images a second"), ("p50_s", "P50 latency, s"), ("p99_s", "P99 latency, s"))
+
+
+def runs_table(study: Study, title: str) -> Table:
+    """A line for each load and server."""
+    table = Table("load", "server", title=title)
+    for name in ("images/s", "mean s", "P50 s", "P95 s", "P99 s", "preview s", "in time", "lost", "errors"):
+        table.add_column(name, justify="right")
+    last = ""
+    for load, server, one in study.runs():
+        if last and load != last:
+            table.add_section()
+        errors = ", ".join(f"{count} {kind}" for kind, count in one.errors.items() if kind != "lost")
+        table.add_row(
+            "" if load == last else load, server, f"{one.throughput:.3g}", _seconds(one.mean_s), _seconds(one.p50_s),
+            _seconds(one.p95_s), _seconds(one.p99_s), _seconds(one.preview_p50_s), _share(one.attainment),
+            str(one.lost), errors,
+        )  # fmt: skip
+        last = load
+    return table
+
+
+def summary_line(study: Study) -> str:
+    """The headline in words."""
+    figures = study.figures()
+    parts = [f"{name} {rate:.2f} images/s where requests never lack" for name, rate in study.capacities.items()]
+    if figures["throughput_ratio"] is not None:
+        parts.append(f"at the high load x{figures['throughput_ratio']} images/s, x{figures['p99_ratio']} P99 latency")
+    if study.overhead is not None:
+        one = study.overhead
+        parts.append(
+            f"HTTP adds {one.added_ms:.2f} ms (P95 {one.added_p95_ms:.2f}) to "
+            f"{one.service_ms:.1f} ms in the service and {one.encoding_ms:.2f} ms of encoding"
+        )
+    return "; ".join(parts)
+
+
+def plot(study: Study, path: Path) -> None:
+    """Throughput, P50 and P99 latency of every server at every load."""
+    from matplotlib.figure import Figure
+
+    runs: dict[str, dict[str, Summary]] = {}
+    for load, server, one in study.runs():
+        runs.setdefault(load, {})[server] = one
+    servers = list(dict.fromkeys(server for by_server in runs.values() for server in by_server))
+    width = 0.8 / len(servers)
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    for axes, (measure, label) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        for place, server in enumerate(servers):
+            there = [(at, getattr(one[server], measure)) for at, one in enumerate(runs.values()) if server in one]
+            drawn = axes.bar(
+                [at - 0.4 + place * width for at, _ in there], [value or 0.0 for _, value in there], width * 0.94,
+                align="edge", label=server, color=_COLOURS.get(server, "#2a6f97"),
+            )  # fmt: skip
+            axes.bar_label(drawn, fmt="%.2g", padding=2, fontsize=8)
+        axes.set_xticks(range(len(runs)), list(runs), fontsize=9, rotation=20)
+        axes.set_title(label, fontsize=10.5, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    write_file(path, lambda target: figure.savefig(target, format="png", dpi=140))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
