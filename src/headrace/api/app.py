@@ -26,6 +26,7 @@ from headrace.api.errors import (
 from headrace.api.guard import Guard
 from headrace.api.logs import make_log
 from headrace.api.metrics import Metrics
+from headrace.api.parts import add_parts, parts_running
 from headrace.api.picture_store import PictureStore
 from headrace.api.settings import ApiSettings
 from headrace.errors import HeadraceError
@@ -55,6 +56,7 @@ def create_app(service: Service, settings: ApiSettings | None = None, log: Any =
         app.add_exception_handler(kind, answer)
     for part in (images, models, health):
         app.include_router(part.router)
+    add_parts(app, context)
     return app
 
 
@@ -75,7 +77,8 @@ def _lifespan(context: ApiContext) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         unwatch = context.service.watch(context.metrics.saw_round)
         try:
-            yield
+            async with parts_running(app, context):
+                yield
         finally:
             unwatch()
             context.encoder.close()

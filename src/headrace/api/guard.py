@@ -18,7 +18,7 @@ _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _KEYED_PREFIXES = ("/v1/", "/openapi.json", "/metrics")
 _UNGUESSABLE = "/v1/pictures/"
 # Where files of requests are sent to.
-_UPLOADS = ("/v1/files", "/v1/batches")
+_UPLOADS = ("/v1/files", "/v1/batches/lines")
 
 
 class Guard:

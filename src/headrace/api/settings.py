@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from headrace.api.batches.limits import BatchLimits
 from headrace.errors import ServiceError
 
 PLAIN = "none"  # the acceleration that is none
@@ -36,6 +38,8 @@ class ApiSettings:
         open_metrics: whether /metrics is answered without a key.
         log_prompts: whether prompts are logged.
         user_salt: what users' names are hashed with in logs.
+        data_folder: where files and batches are kept; None: batches are not offered.
+        batches: how much of the machine they may have.
 
     Raises `ServiceError` for a limit that lets nothing through.
     """
@@ -60,6 +64,8 @@ class ApiSettings:
     open_metrics: bool = False
     log_prompts: bool = False
     user_salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
+    data_folder: Path | None = None
+    batches: BatchLimits = field(default_factory=BatchLimits)
 
     def __post_init__(self) -> None:
         limits = (
