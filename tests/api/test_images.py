@@ -24,7 +24,8 @@ def test_pictures_have_the_seeds_asked_for_and_say_how_they_were_made():
     assert answer.status_code == 200
     assert [picture["headrace"]["seed"] for picture in body["data"]] == [40, 41, 42]
     assert [opened(picture).getpixel((0, 0))[0] for picture in body["data"]] == [40, 41, 42]
-    assert body["size"] == "64x32" and opened(body["data"][0]).size == (64, 32)
+    assert body["size"] == "64x32"
+    assert opened(body["data"][0]).size == (64, 32)
     assert body["usage"]["output_tokens"] == body["usage"]["total_tokens"] == 21
     first = body["data"][0]["headrace"]
     assert (first["steps"], first["solver"], first["rows"], first["acceleration"]) == (7, "ddim", 7, None)
@@ -49,7 +50,8 @@ def test_files_are_of_the_format_and_carry_their_settings(kind):
 def test_a_long_prompt_does_not_keep_a_jpeg_from_being_written():
     body = ask(FakeService(), prompt="\u0416" * 10_000, negative_prompt="\U0001f34e" * 10_000, output_format="jpeg")
     label = read_label(io.BytesIO(base64.b64decode(body.json()["data"][0]["b64_json"])))
-    assert "negative_prompt" not in label and label["prompt"] == "\u0416" * 10_000
+    assert "negative_prompt" not in label
+    assert label["prompt"] == "\u0416" * 10_000
 
 
 def test_addresses_of_pictures_lead_to_them_for_a_while():
@@ -60,7 +62,8 @@ def test_addresses_of_pictures_lead_to_them_for_a_while():
             return addresses, [await http.get(address) for address in addresses]
 
     addresses, found = asyncio.run(story())
-    assert len({*addresses}) == 3 and all(len(one.rpartition("/")[2]) == 32 for one in addresses)
+    assert len({*addresses}) == 3
+    assert all(len(one.rpartition("/")[2]) == 32 for one in addresses)
     assert [one.status_code for one in found] == [404, 200, 200]
     assert found[1].headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(found[1].content)).size == (48, 32)
@@ -108,7 +111,8 @@ def test_one_failing_picture_fails_its_request_and_no_other():
             return first, dropped, await good
 
     bad, dropped, good = asyncio.run(story())
-    assert bad.status_code == 500 and bad.headers["x-should-retry"] == "false"
+    assert bad.status_code == 500
+    assert bad.headers["x-should-retry"] == "false"
     assert dropped == 2
     assert good.status_code == 200
 
@@ -193,7 +197,8 @@ def test_what_cannot_be_served_is_refused_with_its_field(body, param):
     answer = ask(service, **body)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["type"]) == (422, param, "invalid_request_error")
-    assert error["message"] and not service.seen
+    assert error["message"]
+    assert not service.seen
 
 
 def test_models_are_told_of_and_others_are_not_here():
@@ -209,6 +214,7 @@ def test_a_model_that_makes_several_pictures_of_one_request_is_asked_less_often(
 
     service = FakeService(replace(CARD, pictures=4))
     body = ask(service, prompt="x", n=6, seed=2).json()
-    assert len(service.seen) == 2 and len(body["data"]) == 6
+    assert len(service.seen) == 2
+    assert len(body["data"]) == 6
     assert [one["headrace"]["seed"] for one in body["data"]] == [2, 2, 2, 2, 3, 3]
     assert [one["headrace"]["picture"] for one in body["data"]] == [0, 1, 2, 3, 4, 5]

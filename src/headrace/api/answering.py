@@ -9,8 +9,8 @@ from typing import Any
 from headrace.api.context import ApiContext
 from headrace.api.encoder import Encoded
 from headrace.api.generation import Generation
-from headrace.service import Finished, ModelCard, Wish
-from headrace.service.events import Pixels
+from headrace.api.note import Note
+from headrace.service import Finished, ModelCard, Preview, Wish
 from headrace.software import software
 
 
@@ -27,9 +27,10 @@ class Done:
 class Answering:
     """What one request's pictures become."""
 
-    def __init__(self, context: ApiContext, card: ModelCard, asked: Generation) -> None:
+    def __init__(self, context: ApiContext, card: ModelCard, asked: Generation, note: Note | None = None) -> None:
         self._context = context
         self._card = card
+        self._note = note
         self.asked = asked
 
     async def finished(self, index: int, event: Finished, rows: int) -> list[Done]:
@@ -43,10 +44,13 @@ class Answering:
         """Of the first picture of wish number `index`, among all of the request."""
         return index * self._card.pictures
 
-    async def preview(self, pixels: Pixels, index: int) -> Encoded:
+    async def preview(self, event: Preview, index: int) -> Encoded:
         """The file of a preview of wish number `index`, which carries no settings but what it is."""
         settings = {"preview": True, **self._identity(self.asked.wishes[index])}
-        return await self._context.encoder.encode(pixels, settings, self.asked.encoding)
+        encoded = await self._context.encoder.encode(event.pixels, settings, self.asked.encoding)
+        if event.index == 0 and self._note is not None:
+            self._context.metrics.first_preview.observe(self._note.elapsed_ms / 1000)
+        return encoded
 
     async def _done(self, number: int, place: int, index: int, event: Finished, rows: int) -> Done:
         written = {**self._identity(self.asked.wishes[index]), **event.settings}

@@ -59,7 +59,7 @@ class Edge:
                 return
             await self._app(scope, receive, send)
         except Exception:
-            self._context.log.exception("unexpected", request_id=note.request_id, path=scope["path"])
+            self._context.log.error("unexpected", exc_info=True, request_id=note.request_id, path=scope["path"])
             if note.status == 0:
                 message = f"something went wrong here that should not have. Its log calls it {note.request_id}"
                 await answer(ApiError(500, message, "internal_error"), scope, receive, send)
@@ -88,7 +88,9 @@ class Edge:
             metrics.refusals.labels(note.code).inc()
         if scope["path"] in _QUIET and note.status < 500:
             return
-        say = self._context.log.error if note.status >= 500 else self._context.log.info
+        log = self._context.log
+        # 503 and 501 are what should be said then.
+        say = log.error if note.status == 500 else log.warning if note.status > 500 else log.info
         say(
             "request", request_id=note.request_id, method=scope["method"], path=scope["path"], status=note.status,
             ms=round(note.elapsed_ms, 2), **({"code": note.code} if note.code else {}), **note.fields,

@@ -54,6 +54,13 @@ class Flight:
                 self._open.discard(index)
             yield index, event
 
+    def handed_on(self) -> Flight:
+        """The same wishes, for somebody else to hear of and drop; this one is empty then."""
+        other = Flight(self._service)
+        other._told, other._open, other.tickets = self._told, self._open, self.tickets
+        self._open = set()
+        return other
+
     def cancel(self) -> int:
         """Drops what is not over; returns how many that were."""
         dropped = len(self._open)

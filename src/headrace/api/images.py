@@ -16,11 +16,11 @@ from headrace.api.context import ApiContext, Context
 from headrace.api.encoder import MEDIA_TYPES, Encoded
 from headrace.api.errors import ApiError, api_error, documented
 from headrace.api.event_stream import EventStream, GoneError, event, unless_gone
-from headrace.api.flight import Flight
+from headrace.api.flight import Flight, Told
 from headrace.api.generation import Generation, generation
 from headrace.api.note import Note, note_of
 from headrace.api.schemas import ImageRequest, ImagesBody
-from headrace.service import Accepted, Failed, Finished, Preview
+from headrace.service import Accepted, Event, Failed, Finished, Preview
 
 router = APIRouter(tags=["images"])
 _ERRORS = documented(400, 401, 403, 404, 408, 413, 422, 429, 500, 503)
@@ -41,23 +41,14 @@ async def generate(body: ImageRequest, request: Request, context: Context) -> Re
     _note_caller(body, note, context)
     card = context.service.model
     asked = generation(body, card, context.settings)
-    answering = Answering(context, card, asked)
+    answering = Answering(context, card, asked, note)
     flight = Flight(context.service)
     try:
         flight.submit(asked.wishes)
         note.fields["tickets"] = flight.tickets
         if body.stream:
             started = await unless_gone(_started(flight), request.receive)
-            events = _events(flight, started, answering, note)
-
-            def on_end(gone: bool) -> None:
-                flight.cancel()
-                context.metrics.disconnects.inc(gone)
-                note.fields.update({"gone": True} if gone else {})
-
-            stream = EventStream(events, context.settings.keep_alive_s, on_end)
-            flight = Flight(context.service)  # the stream has the other one now
-            return stream
+            return _stream(flight.handed_on(), started, answering, context, note)
         done = await unless_gone(_all_done(flight, answering), request.receive)
         note.fields["rows"] = sum(one.rows for one in done)
         return await _answer(done, asked, context, request)
@@ -66,6 +57,18 @@ async def generate(body: ImageRequest, request: Request, context: Context) -> Re
         return Response(status_code=499)  # nobody reads it
     finally:
         flight.cancel()
+
+
+def _stream(flight: Flight, started: list[Told], answering: Answering, context: ApiContext, note: Note) -> EventStream:
+    """The answer that owns the flight."""
+
+    def on_end(gone: bool) -> None:
+        flight.cancel()
+        if gone:
+            context.metrics.disconnects.inc()
+            note.fields["gone"] = True
+
+    return EventStream(_events(flight, started, answering, note), context.settings.keep_alive_s, on_end)
 
 
 @router.get(
@@ -99,9 +102,9 @@ def _note_caller(body: ImageRequest, note: Note, context: ApiContext) -> None:
         note.fields["prompt"] = body.prompt
 
 
-async def _started(flight: Flight) -> list[tuple[int, Any]]:
+async def _started(flight: Flight) -> list[Told]:
     """What came until every wish was accepted: a refusal can still be told by the answer's status."""
-    came: list[tuple[int, Any]] = []
+    came: list[Told] = []
     waiting = set(range(len(flight.tickets)))
     async for index, one in flight.events():
         if isinstance(one, Failed):
@@ -156,9 +159,7 @@ def _stored(one: Done, asked: Generation, context: ApiContext) -> str:
     return context.store.put(one.encoded.data, MEDIA_TYPES[asked.encoding.picture_format])
 
 
-async def _events(
-    flight: Flight, started: list[tuple[int, Any]], answering: Answering, note: Note
-) -> AsyncGenerator[bytes, None]:
+async def _events(flight: Flight, started: list[Told], answering: Answering, note: Note) -> AsyncGenerator[bytes, None]:
     """The stream's events; an error that comes now ends it as an event, which OpenAI's client raises."""
     rows: dict[int, int] = {}
     try:
@@ -173,13 +174,13 @@ async def _events(
         yield event("error", {"type": "error", **error.body()})
 
 
-async def _told(index: int, one: Any, answering: Answering, rows: dict[int, int]) -> AsyncGenerator[bytes, None]:
+async def _told(index: int, one: Event, answering: Answering, rows: dict[int, int]) -> AsyncGenerator[bytes, None]:
     """What the caller hears of one event of wish number `index`."""
     match one:
         case Accepted():
             rows[index] = one.rows
         case Preview():
-            encoded = await answering.preview(one.pixels, index)
+            encoded = await answering.preview(one, index)
             extension = {"picture": answering.number(index), "row": one.row, "rows": one.rows}
             fields = {"partial_image_index": one.index, "headrace": extension}
             yield event(_PARTIAL, {"type": _PARTIAL, **_common(encoded, answering.asked), **fields})

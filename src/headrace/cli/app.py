@@ -19,6 +19,7 @@ from headrace.cli import (
     load,
     models,
     plan,
+    serve,
     simulate,
     study,
     train,
@@ -51,5 +52,6 @@ app.command("fuse", epilog=fuse.EPILOG)(fuse.fuse)
 app.add_typer(study.app, name="study")
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("load", epilog=load.EPILOG)(load.load)
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("bench", epilog="Example: headrace bench throughput --quick")(bench.bench)
