@@ -54,7 +54,7 @@ class Attempts:
         self._settings = settings
         self._house = house
         self._changed = changed
-        self._quarantine = Quarantine()
+        self._quarantine = Quarantine(settings.kills)
         self._restarts = Restarts(settings.failed_starts, settings.backoff_s)
         self._process: EngineProcess | None = None
         self._ready = False
@@ -64,6 +64,7 @@ class Attempts:
         self._beat: Beat | None = None
         self._heard = 0.0
         self._longest_s = 0.0
+        self._start_s = 0.0  # that the last start took
         self._sent = 0
         self._table: LatencyTable | None = None
         self.card: ModelCard | None = None
@@ -86,7 +87,15 @@ class Attempts:
     @property
     def back_in_s(self) -> float:
         """Seconds until a process is ready, about."""
-        return 0.0 if self._ready else max(0.0, self._due - time.monotonic())
+        if self._ready:
+            return 0.0
+        began = self._due if self._process is None else self._began
+        return max(0.0, began + self._start_s - time.monotonic())
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the present process, where there is one."""
+        return () if self._process is None else (self._process.number,)
 
     # -- the process --------------------------------------------------------------------------------------------------
 
@@ -121,7 +130,7 @@ class Attempts:
 
     def _on_end(self, process: EngineProcess, status: int) -> None:
         with self._changed:
-            if process is not self._process:
+            if process is not self._process or process.stopped:
                 return
             self._process = None
             outside = from_outside(status, process.hung, memory_killings() - self._killings)
@@ -257,9 +266,11 @@ class Attempts:
 
     def _on_ready(self, ready: Ready) -> None:
         self._ready = True
-        self._began = self._heard
         self.card, self.policy, self._table = ready.card, ready.policy, ready.table
         self.trouble = ""
+        self._start_s = self._heard - self._began
+        self._began = self._heard
+        self._house.outlook.ready(ready.card, ready.table)
         self.hand_out()
         self._changed.notify_all()
 

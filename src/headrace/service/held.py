@@ -18,6 +18,8 @@ class Held:
         submitted, deadline: monotonic seconds.
         rows: of its plan; expected ones until it was `accepted`.
         cost: of one of its rows, in rows of the default size with both guidance branches.
+        slots: that it takes.
+        expected: when it should be done, as it was forecast when it came.
         row: rows that were done, at most, in any process.
         snapshot: the newest one, after `saved` rows.
         previews: how many were shown.
@@ -35,6 +37,8 @@ class Held:
     deadline: float | None
     rows: int
     cost: float
+    slots: int = 1
+    expected: float = 0.0
     accepted: bool = False
     row: int = 0
     snapshot: bytes | None = None

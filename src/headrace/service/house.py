@@ -13,12 +13,14 @@ from headrace.service.events import Accepted, Event, Failed, Finished, Preview, 
 from headrace.service.held import Held
 from headrace.service.messages import Made, Planned, Shown
 from headrace.service.model_card import ModelCard
+from headrace.service.outlook import Outlook
 from headrace.service.service import Listener
 from headrace.service.settings import ServiceSettings
 from headrace.service.status import Load, RoundSeen
 from headrace.service.wish import Wish
 
 Call = Callable[[], None]
+_LEAST_RETRY_S = 0.5
 
 
 class House:
@@ -29,6 +31,7 @@ class House:
         self._put = put
         self._held: dict[str, Held] = {}
         self._bytes = 0
+        self.outlook = Outlook(settings.slots)
         self._watchers: dict[object, Callable[[RoundSeen], None]] = {}
         self.counts = dict.fromkeys(("accepted", "finished", "failed", "cancelled", "poisoned"), 0)
 
@@ -49,14 +52,40 @@ class House:
     def take(self, wish: Wish, listen: Listener, card: ModelCard, back_in_s: float) -> str:
         """Holds a wish. Raises `RequestError`, `BusyError`, `DeadlineError`, and then nothing is held."""
         check_wish(wish, card)
-        now = time.monotonic()
+        now, outlook = time.monotonic(), self.outlook
         deadline = None if wish.timeout_s is None else now + wish.timeout_s
-        held = Held(secrets.token_hex(8), wish, listen, now, deadline, wish.request.steps, 1.0)
-        if len(self._held) >= self._settings.queue or self._bytes + held.nbytes > self._settings.queue_bytes:
-            raise BusyError(f"{len(self._held)} wishes are held, as many as the service takes", 1.0, "Ask again later")
+        held = Held(
+            secrets.token_hex(8), wish, listen, now, deadline, outlook.rows(wish), outlook.cost(wish),
+            outlook.slots(wish),
+        )  # fmt: skip
+        self._check_room(held, back_in_s)
+        expected_s = back_in_s + outlook.ends([*self.held, held])[-1]
+        self._check_time(held, expected_s, back_in_s)
+        held.expected = now + expected_s
         self._held[held.ticket] = held
         self._bytes += held.nbytes
         return held.ticket
+
+    def _check_room(self, held: Held, back_in_s: float) -> None:
+        """Raises `BusyError` where the queue is full."""
+        settings = self._settings
+        if len(self._held) < settings.queue and self._bytes + held.nbytes <= settings.queue_bytes:
+            return
+        soonest = min(self.outlook.lately(self.held), default=0.0)
+        kept = f"{len(self._held)} wishes are held, {self._bytes >> 20} MiB"
+        limits = f"{settings.queue} and {settings.queue_bytes >> 20} MiB"
+        raise BusyError(f"{kept}, and the service takes {limits}", _patience(back_in_s + soonest), "Ask again later")
+
+    def _check_time(self, held: Held, expected_s: float, back_in_s: float) -> None:
+        """Raises `BusyError` where others would delay the wish too long, `DeadlineError` where it would be late."""
+        timeout_s, most_s = held.wish.timeout_s, self._settings.max_wait_s
+        if timeout_s is not None and expected_s > timeout_s:
+            problem = f"the picture should take {expected_s:.1f} s, and it is to be there in {timeout_s:g} s"
+            raise DeadlineError(problem, expected_s, "Give it more time, or ask for fewer steps")
+        waits = expected_s - back_in_s - self.outlook.alone(held)
+        if self._held and waits > most_s:
+            problem = f"what is waiting would delay the picture by {waits:.0f} s, and the limit is {most_s:g} s"
+            raise BusyError(problem, _patience(waits - most_s), "Ask again later")
 
     def accept(self, held: Held, planned: Planned) -> None:
         """A wish was planned; who asked is told the first time."""
@@ -64,7 +93,8 @@ class House:
         if not held.accepted:
             held.accepted = True
             self.counts["accepted"] += 1
-            self._tell(held, Accepted(held.ticket, planned.rows, 0.0))
+            self.outlook.planned(held.wish, planned.rows)
+            self._tell(held, Accepted(held.ticket, planned.rows, max(0.0, held.expected - time.monotonic())))
 
     def enter(self, tickets: Iterable[str], now: float) -> None:
         """Wishes get their slots."""
@@ -120,7 +150,8 @@ class House:
         resident = [held for held in self.held if held.resident]
         denoising = sum(1 for held in resident if held.rows_left)
         rows = sum(held.rows_left for held in self.held)
-        return Load(len(self._held) - len(resident), denoising, len(resident) - denoising, rows, back_in_s)
+        clear_s = back_in_s + max(self.outlook.lately(self.held), default=0.0)
+        return Load(len(self._held) - len(resident), denoising, len(resident) - denoising, rows, clear_s)
 
     def watch(self, tell: Callable[[RoundSeen], None]) -> Call:
         """Has `tell` called after every round, until the function that is returned is called."""
@@ -130,6 +161,7 @@ class House:
 
     def turned(self, seen: RoundSeen) -> None:
         """A round was run."""
+        self.outlook.turned(seen)
         for row in seen.rows:
             held = self._held.get(row.ticket)
             if held is not None:
@@ -148,3 +180,8 @@ class House:
         del self._held[held.ticket]
         self._bytes -= held.nbytes
         held.snapshot = None
+
+
+def _patience(seconds: float) -> float:
+    """Seconds to tell somebody to wait: never none, so that nobody asks in a circle."""
+    return max(_LEAST_RETRY_S, seconds)

@@ -19,7 +19,7 @@ _LAST_S = 5.0  # a process whose socket is closed has so long to end
 
 
 class EngineProcess:
-    """A Python process of its own that runs `headrace.service.worker`.
+    """A Python process of its own that runs the settings' `program`.
 
     It is started afresh, not forked and not by `multiprocessing`: that would import the caller's main module once
     more, and so needs one that is safe to import. It shares nothing but a socket pair; when this side is closed, it
@@ -38,7 +38,7 @@ class EngineProcess:
         that thread.
         """
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "headrace.service.worker", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", begin.settings.program, str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
             self._process = subprocess.Popen(
@@ -47,7 +47,7 @@ class EngineProcess:
         self._wire = Wire(Connection(ours.detach()))
         self._outbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         self._heard, self._ended = heard, ended
-        self.hung = False
+        self.hung = self.stopped = False
         self.send(begin)
         self._threads = [
             threading.Thread(target=job, name=f"headrace-{job.__name__.strip('_')}", daemon=True)
@@ -72,6 +72,7 @@ class EngineProcess:
 
     def stop(self, wait_s: float = _LAST_S) -> None:
         """Has it end, and returns when it did."""
+        self.stopped = True
         self.send(Stop())
         try:
             self._process.wait(wait_s)

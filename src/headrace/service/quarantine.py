@@ -8,7 +8,7 @@ The rules:
 - A wish that the process dies with while it runs alone, and that was there at two such deaths, is poison.
   So nobody is ever blamed for what others do.
 - SIGKILL from outside is held against nobody. But the kernel's out-of-memory killer may look the same: a wish that was
-  in a slot at `KILLS` kills without having got further becomes a suspect, and one that is killed as often again alone,
+  in a slot at so many kills without having got further becomes a suspect, and one that is killed as often again alone,
   without getting further, is poison.
 """
 
@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CRASHES = 2  # of one wish, the last of them alone
-KILLS = 8  # at the same row
 
 
 @dataclass
@@ -32,7 +31,9 @@ class _Record:
 class Quarantine:
     """Remembers wishes by their tickets, from the first death that they were there at until `over`."""
 
-    def __init__(self) -> None:
+    def __init__(self, kills: int = 8) -> None:
+        """`kills` at the same row make a suspect, twice as many a poison."""
+        self._kills = kills
         self._records: dict[str, _Record] = {}
         self._suspects: dict[str, float] = {}  # ticket -> rows after which it is cleared; infinite: at its end
 
@@ -59,9 +60,9 @@ class Quarantine:
             record = self._records.setdefault(ticket, _Record())
             record.kills = record.kills + 1 if row <= record.furthest else 1
             record.furthest = max(record.furthest, row)
-            if record.kills >= 2 * KILLS and len(running) == 1 and ticket in self._suspects:
+            if record.kills >= 2 * self._kills and len(running) == 1 and ticket in self._suspects:
                 poison.append(ticket)
-            elif record.kills >= KILLS:
+            elif record.kills >= self._kills:
                 self._suspects.setdefault(ticket, row + 1)
         return poison
 

@@ -14,7 +14,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 PLAIN = "none"  # the name by which a wish asks for plain sampling
 
 _COUNTS = (
-    "slots", "max_rows", "queue", "queue_bytes", "failed_starts", "checkpoint_rows", "memory_bytes", "max_pixels",
+    "slots", "max_rows", "queue", "queue_bytes", "failed_starts", "kills", "checkpoint_rows", "memory_bytes", "max_pixels",
     "threads",
 )  # fmt: skip
 _SECONDS = ("max_wait_s", "stall_s", "start_s", "backoff_s", "beat_s", "measure_s")
@@ -51,8 +51,11 @@ class ServiceSettings:
         start_s: seconds that a start may take.
         failed_starts: after so many in a row the service gives up.
         backoff_s: wait before the second start in a row that may fail; it doubles from there, up to a minute.
+        kills: SIGKILLs from outside that a wish may see at one row before it is suspected, and as many again alone
+            before it is failed (`headrace.service.quarantine`).
         beat_s: seconds between signs of life.
         replica: number of this engine among several.
+        program: module that is run as the engine's process; it speaks `headrace.service.messages`.
         factory: "module:function" that makes the engine's room of these settings (`headrace.service.worker.room`).
 
     Raises `ServiceError` for values out of range.
@@ -82,8 +85,10 @@ class ServiceSettings:
     start_s: float = 600.0
     failed_starts: int = 5
     backoff_s: float = 0.5
+    kills: int = 8
     beat_s: float = 0.5
     replica: int = 0
+    program: str = "headrace.service.worker"
     factory: str = "headrace.service.worker.room:room_of"
 
     def __post_init__(self) -> None:

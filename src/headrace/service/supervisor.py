@@ -78,6 +78,12 @@ class Supervisor:
                 problem=attempts.trouble,
             )
 
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the engine's process, while there is one."""
+        with self._changed:
+            return self._attempts.process_ids
+
     def watch(self, tell: Callable[[RoundSeen], None]) -> Callable[[], None]:
         """As `Service.watch`."""
         with self._changed:

@@ -11,14 +11,28 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from headrace.engine import RoundReport
+from headrace.engine.previews import Preview
 from headrace.errors import HeadraceError
-from headrace.service.messages import Beat, Drop, Dropped, Entered, Fell, Made, Planned, Saved, Stop, Submit, Turned
+from headrace.service.messages import (
+    Beat,
+    Drop,
+    Dropped,
+    Entered,
+    Fell,
+    Made,
+    Planned,
+    Saved,
+    Shown,
+    Stop,
+    Submit,
+    Turned,
+)
 from headrace.service.settings import ServiceSettings
 from headrace.service.wire import Wire
 from headrace.service.worker.room import Room
 from headrace.service.worker.rounds_seen import round_seen
 from headrace.serving.loop import Loop
-from headrace.serving.served import Served
+from headrace.serving.served import Previews, Served
 from headrace.serving.state import Policy, Round, State
 
 
@@ -77,6 +91,7 @@ class Attendant:
                     priority=asked.wish.priority,
                     deadline=asked.deadline,
                     snapshot=None if asked.snapshot is None else pickle.loads(asked.snapshot),
+                    previews=self._previews(asked),
                 )
                 self._asked[future.number] = _Asked(asked, future)
                 self._numbers[asked.ticket] = future.number
@@ -88,6 +103,15 @@ class Attendant:
                 self._wire.send(Fell(asked.ticket, error))
             return
         future.add_done_callback(lambda done: self._done(asked.ticket, done))
+
+    def _previews(self, asked: Submit) -> Previews | None:
+        """What is still to be shown of a wish's previews."""
+        if asked.wish.previews <= asked.previews:
+            return None
+        return Previews(asked.wish.previews, lambda preview: self._show(asked.ticket, preview))
+
+    def _show(self, ticket: str, preview: Preview) -> None:
+        self._wire.send(Shown(ticket, preview.index, preview.row, preview.rows, preview.pixels))
 
     def _drop(self, ticket: str) -> None:
         number = self._numbers.get(ticket)
