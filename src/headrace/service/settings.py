@@ -14,8 +14,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 PLAIN = "none"  # the name by which a wish asks for plain sampling
 
 _COUNTS = (
-    "slots", "max_rows", "queue", "queue_bytes", "failed_starts", "kills", "checkpoint_rows", "memory_bytes", "max_pixels",
-    "threads",
+    "slots", "max_rows", "queue", "queue_bytes", "failed_starts", "kills", "checkpoint_rows", "memory_bytes",
+    "max_pixels", "threads",
 )  # fmt: skip
 _SECONDS = ("max_wait_s", "stall_s", "start_s", "backoff_s", "beat_s", "measure_s")
 _OPEN = ("memory_bytes", "max_pixels", "threads")  # None: what the engine or torch takes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from headrace.engine import RoundReport
 from headrace.engine.previews import Preview
-from headrace.errors import HeadraceError
+from headrace.errors import ArtefactError, HeadraceError, RequestError, SolverError
 from headrace.service.messages import (
     Beat,
     Drop,
@@ -27,7 +27,7 @@ from headrace.service.messages import (
     Submit,
     Turned,
 )
-from headrace.service.settings import ServiceSettings
+from headrace.service.settings import PLAIN, ServiceSettings
 from headrace.service.wire import Wire
 from headrace.service.worker.room import Room
 from headrace.service.worker.rounds_seen import round_seen
@@ -82,6 +82,8 @@ class Attendant:
 
     def _submit(self, asked: Submit) -> None:
         request, engine = asked.wish.request, self._room.engine
+        name = asked.wish.acceleration or self._settings.default_acceleration
+        acceleration = None if name == PLAIN else name
         try:
             with self._lock:  # no round begins before everybody knows whose ticket is whose
                 if not self._asked:
@@ -90,17 +92,18 @@ class Attendant:
                     request,
                     priority=asked.wish.priority,
                     deadline=asked.deadline,
+                    acceleration=acceleration,
                     snapshot=None if asked.snapshot is None else pickle.loads(asked.snapshot),
                     previews=self._previews(asked),
                 )
                 self._asked[future.number] = _Asked(asked, future)
                 self._numbers[asked.ticket] = future.number
-                plan = engine.plan(request)
+                plan = engine.plan(request, acceleration)
                 guided = int((plan.guidance != 1).sum())
                 self._wire.send(Planned(asked.ticket, len(plan), guided, engine.pipeline.size(request)))
         except HeadraceError as error:
             if self._loop.failure is None:
-                self._wire.send(Fell(asked.ticket, error))
+                self._wire.send(Fell(asked.ticket, _of_the_request(error)))
             return
         future.add_done_callback(lambda done: self._done(asked.ticket, done))
 
@@ -197,6 +200,13 @@ class _Announcing:
     def prepare(self, state: State) -> None:
         """As `Policy.prepare`."""
         self._policy.prepare(state)
+
+
+def _of_the_request(error: HeadraceError) -> HeadraceError:
+    """Errors of planning name the field that they come from."""
+    fields = {SolverError: "solver", ArtefactError: "acceleration"}
+    field = next((field for kind, field in fields.items() if isinstance(error, kind)), None)
+    return error if field is None else RequestError(field, error.problem, error.remedy)
 
 
 def _memory_bytes() -> int:

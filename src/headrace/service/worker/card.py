@@ -9,7 +9,7 @@ from headrace.errors import HeadraceError, ModelError, RequestError, SolverError
 from headrace.models import solvers
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.fingerprint import pipeline_fingerprint
-from headrace.models.pipelines.folder import find
+from headrace.models.pipelines.folder import find, inspect
 from headrace.request import Request
 from headrace.service.model_card import AccelerationCard, ModelCard
 from headrace.service.settings import ServiceSettings
@@ -46,6 +46,7 @@ def model_card(
         default_acceleration=settings.default_acceleration,
         device=str(pipeline.device),
         dtype=str(pipeline.dtype).removeprefix("torch."),
+        class_names=_class_names(settings.model),
     )
 
 
@@ -81,6 +82,18 @@ def _solvers(own: object) -> tuple[str, ...]:
             continue
         fitting.append(name)
     return tuple(fitting)
+
+
+def _class_names(model: str) -> tuple[str, ...]:
+    """Those that the folder's `id2label` has, as folders of DiT do; the first of several names of one class."""
+    try:
+        labels = inspect(model).settings.get("id2label")
+    except ModelError:
+        return ()
+    if not isinstance(labels, dict):
+        return ()
+    named = {int(number): str(name).split(",")[0].strip() for number, name in labels.items() if str(number).isdigit()}
+    return tuple(named[number] for number in range(len(named))) if set(named) == set(range(len(named))) else ()
 
 
 def _created(model: str) -> int:

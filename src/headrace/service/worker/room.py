@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from headrace.engine import Engine, EngineSettings
+from headrace.engine.acceleration import Acceleration, attach_all, load_acceleration
 from headrace.evaluation.machine import machine_name
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
 from headrace.service.model_card import ModelCard
 from headrace.service.settings import ServiceSettings
+from headrace.service.worker.acceleration_cards import acceleration_cards
 from headrace.service.worker.card import model_card
 from headrace.service.worker.measuring import quick_table
 from headrace.serving.latency_table import LatencyTable
@@ -47,8 +50,9 @@ def room_of(settings: ServiceSettings, table: LatencyTable | None = None) -> Roo
         torch.set_num_threads(settings.threads)
     given = None if settings.latency_table is None else LatencyTable.load(settings.latency_table)
     window = _window(settings)
+    accelerations = {name: load_acceleration(path) for name, path in settings.accelerations.items()}
     pipeline = load(settings.model, device=settings.device, dtype=getattr(torch, settings.dtype))
-    return room_around(pipeline, settings, given or table, window)
+    return room_around(pipeline, settings, given or table, window, accelerations)
 
 
 def room_around(
@@ -56,8 +60,13 @@ def room_around(
     settings: ServiceSettings,
     table: LatencyTable | None = None,
     window: SkipWindow | None = None,
+    accelerations: Mapping[str, Acceleration] | None = None,
 ) -> Room:
-    """The same for a pipeline that is loaded already. Without a table, one is measured, where that is fast."""
+    """The same for a pipeline that is loaded already. Without a table, one is measured, where that is fast.
+
+    That is done, and the table is checked, before accelerations change the pipeline.
+    """
+    accelerations = accelerations or {}
     if settings.latency_table is not None and table is not None:
         check_table(table, identity(pipeline, machine_name(pipeline.device)))
     source = "a latency table" if settings.latency_table is not None else "a small latency table, measured at the start"
@@ -71,8 +80,9 @@ def room_around(
             max_rows=settings.max_rows,
             lane="interleaved" if table is None else table.lane,
         ),
+        accelerations=attach_all(pipeline, accelerations),
     )
-    return Room(engine, policy, model_card(pipeline, settings), table, words)
+    return Room(engine, policy, model_card(pipeline, settings, acceleration_cards(accelerations)), table, words)
 
 
 def _policy(
