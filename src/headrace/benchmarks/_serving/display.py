@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from headrace.benchmarks._serving.outcome import LOST
 from headrace.benchmarks._serving.study import OURS, PEER, Study
 from headrace.benchmarks._serving.summary import Summary
 from headrace.files import write_file
@@ -15,22 +16,29 @@ _PANELS = (("throughput", "images a second"), ("p50_s", "P50 latency, s"), ("p99
 
 
 def runs_table(study: Study, title: str) -> Table:
-    """A line for each load and server."""
-    table = Table("load", "server", title=title)
-    for name in ("images/s", "mean s", "P50 s", "P95 s", "P99 s", "preview s", "in time", "lost", "errors"):
+    """A line for each load and server; columns that would be empty are left out."""
+    runs = list(study.runs())
+    lines = [_cells(one) for _, _, one in runs]
+    shown = [name for name in lines[0] if any(line[name] for line in lines)]
+    table = Table(title=title)
+    for name in ("load", "server"):
+        table.add_column(name, no_wrap=True)
+    for name in shown:
         table.add_column(name, justify="right")
-    last = ""
-    for load, server, one in study.runs():
-        if last and load != last:
-            table.add_section()
-        errors = ", ".join(f"{count} {kind}" for kind, count in one.errors.items() if kind != "lost")
-        table.add_row(
-            "" if load == last else load, server, f"{one.throughput:.3g}", _seconds(one.mean_s), _seconds(one.p50_s),
-            _seconds(one.p95_s), _seconds(one.p99_s), _seconds(one.preview_p50_s), _share(one.attainment),
-            str(one.lost), errors,
-        )  # fmt: skip
-        last = load
+    for number, ((load, server, _), line) in enumerate(zip(runs, lines, strict=True)):
+        first = number == 0 or runs[number - 1][0] != load
+        last = number + 1 == len(runs) or runs[number + 1][0] != load
+        table.add_row(load if first else "", server, *(line[name] for name in shown), end_section=last)
     return table
+
+
+def _cells(one: Summary) -> dict[str, str]:
+    errors = ", ".join(f"{count} {kind}" for kind, count in one.errors.items() if kind != LOST)
+    return {
+        "images/s": f"{one.throughput:.3g}", "mean s": _seconds(one.mean_s), "P50": _seconds(one.p50_s),
+        "P95": _seconds(one.p95_s), "P99": _seconds(one.p99_s), "preview": _seconds(one.preview_p50_s),
+        "in time": _share(one.attainment), "lost": str(one.lost), "errors": errors,
+    }  # fmt: skip
 
 
 def summary_line(study: Study) -> str:
