@@ -54,6 +54,7 @@ class Attendant:
         self._wire = wire
         self._asked: dict[int, _Asked] = {}  # by the loop's ticket
         self._numbers: dict[str, int] = {}
+        self._ended: dict[int, str] = {}  # tickets that were over in this round, which is still to be told
         self._lock = threading.Lock()
         self._moved = time.monotonic()
         self._loop = Loop(room.engine, _Announcing(room.policy, self._before_round), watch=self._after_round)
@@ -127,6 +128,7 @@ class Attendant:
             number = self._numbers.pop(ticket, None)
             if number is not None:
                 self._asked.pop(number, None)
+                self._ended[number] = ticket
         if future.cancelled():
             self._wire.send(Dropped(ticket))
             return
@@ -153,6 +155,8 @@ class Attendant:
         self._moved = time.monotonic()
         seen = round_seen(self._settings.replica, self._tickets, self._room.policy, state, decided, report)
         self._wire.send(Turned(replace(seen, seconds=time.monotonic() - state.now)))
+        with self._lock:
+            self._ended.clear()
         for row in seen.rows:
             self._save(row.ticket, row.row)
 
@@ -168,7 +172,8 @@ class Attendant:
 
     def _tickets(self, numbers: Iterable[int]) -> dict[int, str]:
         with self._lock:
-            return {number: self._asked[number].submit.ticket for number in numbers if number in self._asked}
+            known = {number: self._asked[number].submit.ticket for number in numbers if number in self._asked}
+            return {**known, **{number: self._ended[number] for number in numbers if number in self._ended}}
 
     # -- signs of life ------------------------------------------------------------------------------------------------
 
