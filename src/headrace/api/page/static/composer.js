@@ -120,8 +120,8 @@ export class Composer {
     if ($("class-number") && request.class_label !== undefined) $("class-number").value = request.class_label;
     set("steps", settings.steps ?? request.steps);
     set("guidance", settings.guidance_scale ?? can.default_guidance);
-    const solver = settings.solver ?? "";
-    $("solver").value = solver === can.default_solver || !can.solvers.includes(solver) ? "" : solver;
+    const solver = can.solvers.includes(settings.solver) ? settings.solver : (request.solver ?? "");
+    $("solver").value = solver === can.default_solver ? "" : solver;
     $("seed").value = settings.seed === undefined ? "" : String(settings.seed);
     $("count").value = "1";
     const size = `${settings.width}x${settings.height}`;
