@@ -74,7 +74,7 @@ def test_poisons_that_crash_while_they_are_checked_or_in_one_batch_are_all_found
 def test_a_process_that_hangs_is_replaced_and_who_hangs_it_is_poison():
     ears = Ears()
     asked = wishes(3)
-    with fake_service(stall_s=0.3) as service:
+    with fake_service(stall_s=1.0) as service:
         tickets = [service.submit(wish, ears) for wish in [*asked, Wish(Request(prompt="hang@2", steps=12))]]
         ends = ears.over(tickets)
     assert isinstance(ends.pop().error, PoisonError)
@@ -83,7 +83,7 @@ def test_a_process_that_hangs_is_replaced_and_who_hangs_it_is_poison():
 
 def test_a_process_that_is_stopped_dead_is_replaced():
     ears = Ears()
-    with fake_service(stall_s=0.3, policy_options={"round_s": 0.02}) as service:
+    with fake_service(stall_s=1.0, policy_options={"round_s": 0.02}) as service:
         ticket = service.submit(wishes(1)[0], ears)
         eventually(lambda: service.status().load.denoising)
         os.kill(service.process_ids[0], signal.SIGSTOP)

@@ -124,7 +124,8 @@ class Attempts:
 
     def stop(self) -> None:
         """Ends the process. Without the lock."""
-        process = self._process
+        process, self._process = self._process, None
+        self._ready = False
         if process is not None:
             process.stop()
 

@@ -65,8 +65,8 @@ def finishes(works: Sequence[Work], slots: int, pace: Pace) -> list[float]:
     """Seconds until each of these is done, in their order.
 
     Every resident moves one row on in every round. Who waits is admitted by priority, then in order, as soon as there
-    is room; the first one that does not fit holds the rest back. Where each takes one slot, more work makes nobody
-    earlier.
+    is room; the first one that does not fit holds the rest back. Where all have the same cost and one slot each, more
+    work makes nobody earlier, but for decodings that change places.
     """
     waiting = [index for index, work in enumerate(works) if not work.resident]
     waiting.sort(key=lambda index: -works[index].priority)
@@ -81,7 +81,7 @@ def finishes(works: Sequence[Work], slots: int, pace: Pace) -> list[float]:
         while waiting and (works[waiting[-1]].slots <= free or not inside):
             index = waiting.pop()
             free -= works[index].slots
-            cost += works[index].cost
+            cost += works[index].cost if works[index].rows else 0.0
             heapq.heappush(inside, (rounds + works[index].rows, index))
         until, index = heapq.heappop(inside)
         if until > rounds:

@@ -62,12 +62,12 @@ class PaceSeen:
         return min(max(self._seconds / self._expected, _FASTEST), _SLOWEST)
 
     def _line(self) -> tuple[float, float]:
-        """Seconds of a call and of a row, neither below 0; without different costs, all is the rows'."""
+        """Seconds of a call and of a row, neither below 0; without different costs, half of it is the call's."""
         mean = self._cost / self._weight
         seconds = self._seconds / self._weight
         spread = self._cost2 / self._weight - mean * mean
         if spread < 0.01 * mean * mean:
-            return 0.0, seconds / mean
+            return 0.5 * seconds, 0.5 * seconds / mean
         row = max(0.0, (self._product / self._weight - mean * seconds) / spread)
         row = min(row, seconds / mean)
         return max(0.0, seconds - row * mean), row
