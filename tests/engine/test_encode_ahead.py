@@ -109,7 +109,7 @@ def test_a_cancelled_request_is_encoded_for_nobody(drop):
     while engine.busy:
         engine.step()
     assert [result.number for result in engine.collect()] == [other]
-    assert engine._admission._encoder._encoded == {}
+    assert engine._executor.admission._encoder._encoded == {}
     engine.close()
 
 

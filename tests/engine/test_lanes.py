@@ -82,7 +82,7 @@ def test_a_picture_does_not_wait_for_every_call_of_its_round():
     def first_call_lets_the_decoder_go_on(rows):
         if not calls:
             go_on.set()
-            engine._decoder._running[0].wait()
+            engine._executor.decoder._running[0].wait()
         calls.append(len(rows))
         return evaluate(rows)
 
@@ -238,7 +238,7 @@ def test_streams_make_the_pictures_of_one_stream(tiny_model, kind):
 @needs_cuda
 def test_rounds_on_streams_are_timed_by_events(tiny_model):
     engine = Engine(load(tiny_model("sd1"), device="cuda"))
-    assert engine._decoder.lane.concurrent
+    assert engine._executor.decoder.lane.concurrent
     first, second = (engine.submit(request) for request in (asked(1, 1)[0], asked(1, 5)[0]))
     engine.step(Order(decode=[]))
     report = engine.step(Order(rows=[second], decode=[first]))

@@ -23,7 +23,7 @@ class Decoder:
         self.lane = lane
         self.ended = 0  # chunks that were taken in so far, one for each request
         self._pipeline = pipeline
-        self._batch = settings.decode_batch
+        self.batch = settings.decode_batch  # pictures in one call; running out of memory halves it
         self._timings = timings
         self._running: list[Running] = []
         self._failed: list[Outcome] = []
@@ -38,7 +38,7 @@ class Decoder:
         if not slots:
             return []
         with self._timings.measure("decode"):
-            started = self.lane.start(list(calls(self._begun(slots, chunks), self._batch)))
+            started = self.lane.start(list(calls(self._begun(slots, chunks), self.batch)))
         self._running += started
         return started
 
@@ -69,5 +69,7 @@ class Decoder:
         for running in ended:
             running.wait()  # what escaped in a thread is raised here
             self.ended += len(running.call.slots)
+            if running.call.too_many is not None:
+                self.batch = min(self.batch, max(1, running.call.too_many // 2))
             outcomes += running.call.settle()
         return outcomes

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from headrace.engine.memory import give_back, out_of_memory
 from headrace.engine.slot import Slot
 from headrace.errors import ExecutionError, HeadraceError, NumericalError
 from headrace.models.pipelines.base import Chunk, LatentShape, Pipeline
@@ -41,16 +42,21 @@ class _Picture:
     finite: torch.Tensor
 
 
+_Result = tuple[Slot, torch.Tensor | _Picture | HeadraceError]
+
+
 class ChunkCall:
     """The next chunk of slots that are equally far with decodings of one shape: one call of the decoder.
 
     `run` queues the work on the device and settles nothing; `settle` comes when the device is done with it. A call that
-    raises is halved until the slot that makes it fail stands alone.
+    raises is halved until the slot that makes it fail stands alone; `too_many` is the smallest batch that ran out of
+    memory on the way, or None.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots: Sequence[Slot] = slots
-        self._results: list[tuple[Slot, torch.Tensor | _Picture | HeadraceError]] = []
+        self.too_many: int | None = None
+        self._results: list[_Result] = []
 
     @property
     def last(self) -> bool:
@@ -62,7 +68,25 @@ class ChunkCall:
     @torch.inference_mode()
     def run(self) -> None:
         """Calls the decoder, in the current stream of the slots' device."""
-        self._results = list(_together(self.slots, self.last))
+        self._results = list(self._together(self.slots, self.last))
+
+    def _together(self, slots: Sequence[Slot], last: bool) -> Iterator[_Result]:
+        try:
+            results = _called(slots, last)
+        except Exception as error:
+            failure = error
+        else:
+            yield from results
+            return
+        if len(slots) == 1:
+            yield slots[0], execution_error("decoder", failure)
+            return
+        if out_of_memory(failure):
+            give_back(failure, slots[0].latents.device)
+            self.too_many = min(len(slots), self.too_many or len(slots))
+        middle = len(slots) // 2
+        yield from self._together(slots[:middle], last)
+        yield from self._together(slots[middle:], last)
 
     def settle(self) -> list[Outcome]:
         """Moves the decodings one chunk on. Returns the pictures of those at their end, and who failed, with what."""
@@ -97,23 +121,15 @@ def begin(pipeline: Pipeline, slot: Slot, chunks: int) -> None:
     slot.decoding = Decoding(pipeline.decoder_chunks(slot.job.shape, chunks), slot.latents)
 
 
-def _together(slots: Sequence[Slot], last: bool) -> Iterator[tuple[Slot, torch.Tensor | _Picture | HeadraceError]]:
+def _called(slots: Sequence[Slot], last: bool) -> list[_Result]:
     decodings = [slot.decoding for slot in slots if slot.decoding is not None]
     chunk = decodings[0].chunks[decodings[0].done]
-    try:
-        # Slices and `cat` keep the memory format, on which the last bits of a convolution depend.
-        states = decodings[0].state if len(slots) == 1 else torch.cat([decoding.state for decoding in decodings])
-        outputs = chunk(states)
-        results = _pictures(slots, outputs) if last else [outputs[index : index + 1] for index in range(len(slots))]
-    except Exception as error:
-        if len(slots) == 1:
-            yield slots[0], execution_error("decoder", error)
-            return
-        middle = len(slots) // 2
-        yield from _together(slots[:middle], last)
-        yield from _together(slots[middle:], last)
-        return
-    yield from zip(slots, results, strict=True)
+    # Slices and `cat` keep the memory format, on which the last bits of a convolution depend.
+    states = decodings[0].state if len(slots) == 1 else torch.cat([decoding.state for decoding in decodings])
+    outputs = chunk(states)
+    if last:
+        return list(zip(slots, _pictures(slots, outputs), strict=True))
+    return [(slot, outputs[index : index + 1]) for index, slot in enumerate(slots)]
 
 
 def _pictures(slots: Sequence[Slot], pixels: torch.Tensor) -> list[_Picture]:

@@ -10,21 +10,15 @@ from typing import Any
 import torch
 
 from headrace.engine.acceleration import Acceleration, Decisions, attach_all, load_acceleration
-from headrace.engine.admission import Admission
-from headrace.engine.decoder import Decoder
-from headrace.engine.decoding import Outcome, Pixels, not_finite
-from headrace.engine.health import broken
+from headrace.engine.executor import Executor
 from headrace.engine.intake import Intake
-from headrace.engine.lanes import lane_of
-from headrace.engine.moment import Moment
-from headrace.engine.order import Order, check_order
+from headrace.engine.order import Order
+from headrace.engine.outbox import Outbox
 from headrace.engine.pool import pool_of
-from headrace.engine.previews import Prediction, Preview, Previewer, spread
+from headrace.engine.previews import Preview, spread
 from headrace.engine.result import Progress, Result, RoundReport
-from headrace.engine.round_times import RoundTimes
-from headrace.engine.rounds import Rounds
 from headrace.engine.settings import EngineSettings
-from headrace.engine.slot import Job, Slot
+from headrace.engine.slot import Job
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.standing import Standing, standing
 from headrace.engine.timings import Timings
@@ -63,18 +57,11 @@ class Engine:
         self.pipeline = pipeline
         self.settings = settings or EngineSettings()
         self.timings = Timings(pipeline.device, self.settings.synchronize_timings)
-        self._rounds = Rounds(pipeline, self.settings, self.timings)
-        self._decoder = Decoder(pipeline, self.settings, self.timings, lane_of(pipeline.device, self.settings))
-        self._previewer = Previewer(pipeline, self.settings, self.timings)
         self._pool = pool_of(pipeline, self.settings)
         self._intake = Intake(pipeline, self._pool, Decisions(decide, defaults or {}), accelerations or {})
-        self._admission = Admission(pipeline, self.settings, self.timings, self._pool)
-        self._waiting = self._admission.jobs
-        self._results: list[Result] = []
-        # Where set, it is called with each result as soon as that is there, in place of `collect`.
-        self.on_result: Callable[[Result], None] | None = None
-        # Where set, it is called with the previews that `prepare` was asked for, in the round of their rows.
-        self.on_preview: Callable[[Preview], None] | None = None
+        self._outbox = Outbox(self._intake.settings)
+        self._executor = Executor(pipeline, self.settings, self.timings, self._pool, self._outbox)
+        self._waiting = self._executor.admission.jobs
 
     @classmethod
     def from_pretrained(
@@ -141,7 +128,7 @@ class Engine:
 
     def enqueue(self, job: Job) -> int:
         """Queues what `prepare` made, and returns its ticket."""
-        self._admission.add(job)
+        self._executor.admission.add(job)
         return job.number
 
     def replan(self, number: int, plan: Plan) -> None:
@@ -171,7 +158,7 @@ class Engine:
 
     def cancel(self, number: int) -> bool:
         """Drops a waiting or resident request: no row runs again, no result appears. False where it is neither."""
-        if self._admission.drop(number):
+        if self._executor.admission.drop(number):
             return True
         slot = self._pool.find(number)
         if slot is not None:
@@ -206,7 +193,7 @@ class Engine:
     @property
     def in_flight(self) -> frozenset[int]:
         """Tickets among `decoding` whose chunk runs: an order must not name them."""
-        return self._decoder.in_flight & frozenset(self.resident)
+        return self._executor.decoder.in_flight & frozenset(self.resident)
 
     def progress(self, number: int) -> Standing:
         """How far a request is. Raises `OrderError` where it neither waits nor has a slot."""
@@ -222,79 +209,53 @@ class Engine:
         Rows and chunks run together as the lane allows. A round that admits nobody and has no rows lasts until a chunk
         is done. Raises `OrderError` before any work.
         """
-        order = order or Order()
-        decoder, finished = self._decoder, list[int]()
-        ended = decoder.ended
-        with self.timings.measure("total"):
-            self._take_in(decoder.settle(), finished)
-            check_order(order, self._waiting, self._pool.resident, decoder.in_flight)
-            admitted = self._admit(order, finished)
-            begun = Moment(self.pipeline.device)
-            earlier = self._rounds.health.take()
-            # What was denoised before runs beside the rows. A lane that runs nothing beside them has it wait, where it
-            # may, for what the rows finish, to decode all in one call.
-            beside = self._decodable(order) if decoder.lane.concurrent or order.decode is not None else []
-            calls = decoder.start(beside, order.chunks)
-            self._take_in(decoder.settle(), finished)
-            with decoder.lane.beside_rows():
-                # A picture that is done does not wait for the other network calls of the round.
-                advance = self._rounds.advance(self._movable(order), lambda: self._take_in(decoder.settle(), finished))
-                rows_done = Moment(self.pipeline.device) if advance.calls else None
-                self._preview(advance.predictions)
-            self._take_in(advance.failures + [(slot, not_finite(slot)) for slot in broken(earlier)], finished)
-            after: list[Slot] = []
-            if order.decode is None:
-                after = [slot for slot in self._decodable(order) if all(slot is not one for one in beside)]
-                calls += decoder.start(after, order.chunks)
-            with self.timings.measure("decode"):
-                nothing_else = not (advance.calls or admitted or decoder.ended > ended)
-                self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
-        return RoundReport(
-            advance.rows, advance.network_rows, advance.body_rows, advance.calls,
-            len(finished), len(self._waiting), len(self._pool),
-            len(beside) + len(after), decoder.ended - ended, admitted, tuple(finished),
-            RoundTimes(begun, rows_done, calls),
-        )  # fmt: skip
+        return self._executor.step(order or Order())
 
-    def _admit(self, order: Order, finished: list[int]) -> tuple[int, ...]:
-        admitted = self._admission.admit(order.admit)
-        for job, error in admitted.failures:
-            self._emit(replace(self._result(job), error=error))
-            finished.append(job.number)
-        return tuple(admitted.tickets)
+    @property
+    def on_result(self) -> Callable[[Result], None] | None:
+        """Where set, it is called with each result as soon as that is there, in place of `collect`."""
+        return self._outbox.on_result
 
-    def _movable(self, order: Order) -> list[Slot]:
-        running = [slot for slot in self._pool.resident if not slot.done]
-        return [slot for slot in running if order.rows is None or slot.job.number in order.rows]
+    @on_result.setter
+    def on_result(self, tell: Callable[[Result], None] | None) -> None:
+        self._outbox.on_result = tell
 
-    def _decodable(self, order: Order) -> list[Slot]:
-        running = self._decoder.in_flight
-        denoised = [slot for slot in self._pool.resident if slot.done and slot.job.number not in running]
-        return [slot for slot in denoised if order.decode is None or slot.job.number in order.decode]
+    @property
+    def on_preview(self) -> Callable[[Preview], None] | None:
+        """Where set, it is called with the previews that `prepare` was asked for, in the round of their rows."""
+        return self._executor.on_preview
 
-    def _preview(self, predictions: Sequence[Prediction]) -> None:
-        if predictions and self.on_preview is not None:
-            self._previewer.make(predictions, self.on_preview)
-
-    def _take_in(self, outcomes: Sequence[Outcome], finished: list[int]) -> None:
-        for slot, outcome in outcomes:
-            if self._finish(slot, outcome):
-                finished.append(slot.job.number)
+    @on_preview.setter
+    def on_preview(self, tell: Callable[[Preview], None] | None) -> None:
+        self._executor.on_preview = tell
 
     @property
     def previews_failed(self) -> int:
         """Previews that could not be made so far; their requests went on."""
-        return self._previewer.failed
+        return self._executor.previewer.failed
+
+    @property
+    def max_rows(self) -> int:
+        """Network rows in one call now, counted at the default size: `EngineSettings.max_rows` at first.
+
+        A call that runs out of memory halves it for good, and is made again in halves. It does not grow back: what
+        was too much once would be again, and finding out loses a call every time. A new engine begins anew.
+        """
+        return self._executor.rounds.max_rows
+
+    @property
+    def decode_batch(self) -> int:
+        """Pictures decoded in one call now, which running out of memory halves for good as it does `max_rows`."""
+        return self._executor.decoder.batch
 
     def poll(self) -> None:
         """Takes in the chunks that ended by now; waits for nothing."""
-        self._take_in(self._decoder.settle(), [])
+        self._executor.poll()
 
     def collect(self) -> list[Result]:
         """What finished or failed since the last call, in that order. Waits for nothing."""
         self.poll()
-        results, self._results = self._results, []
-        return results
+        return self._outbox.collect()
 
     def generate(self, requests: Sequence[Request], progress: Callable[[Progress], None] | None = None) -> list[Result]:
         """The results of all requests, in their order. A bad one raises before any work; later failures stay alone."""
@@ -316,30 +277,9 @@ class Engine:
                     others.append(result)
             if progress is not None:
                 progress(Progress(len(done), len(tickets), min(rows_done, rows_total), rows_total))
-        self._results.extend(others)
+        self._outbox.put_back(others)
         return [done[ticket] for ticket in tickets]
-
-    def _finish(self, slot: Slot, outcome: Pixels | HeadraceError) -> bool:
-        if not self._pool.holds(slot):
-            return False  # cancelled, or failed already
-        self._pool.release(slot.index, slot.job)
-        result = self._result(slot.job, slot.fusion_record)
-        if isinstance(outcome, HeadraceError):
-            self._emit(replace(result, error=outcome))
-        else:
-            self._emit(replace(result, pixels=outcome[0], others=tuple(outcome[1:])))
-        return True
-
-    def _emit(self, result: Result) -> None:
-        if self.on_result is None:
-            self._results.append(result)
-        else:
-            self.on_result(result)
-
-    def _result(self, job: Job, record: Mapping[str, object] | None = None) -> Result:
-        return Result(job.number, job.request, job.plan, {**self._intake.settings(job), **(record or {})})
 
     def close(self) -> None:
         """Ends the threads of lane and text encoders, where there are any; what they were given comes to its end."""
-        self._decoder.lane.close()
-        self._admission.close()
+        self._executor.close()

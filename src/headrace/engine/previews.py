@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from headrace.engine.settings import EngineSettings
 from headrace.engine.slot import Slot
 from headrace.engine.timings import Timings
 from headrace.errors import RequestError
@@ -70,20 +69,19 @@ class Previewer:
     Runs in the engine's thread, and on CUDA waits for the device: only rounds in which a preview is due pay for it.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: EngineSettings, timings: Timings) -> None:
+    def __init__(self, pipeline: Pipeline, timings: Timings) -> None:
         self.failed = 0  # previews that could not be made
         self._pipeline = pipeline
-        self._batch = settings.decode_batch
         self._timings = timings
 
-    def make(self, predictions: Sequence[Prediction], tell: Callable[[Preview], None]) -> None:
-        """Hands a preview of each prediction to `tell`."""
+    def make(self, predictions: Sequence[Prediction], tell: Callable[[Preview], None], most: int) -> None:
+        """Hands a preview of each prediction to `tell`, decoded at most so many in one call."""
         alike: dict[torch.Size, list[Prediction]] = defaultdict(list)
         for prediction in predictions:
             alike[prediction.data.shape].append(prediction)
         for group in alike.values():
-            for start in range(0, len(group), self._batch):
-                batch = group[start : start + self._batch]
+            for start in range(0, len(group), most):
+                batch = group[start : start + most]
                 for prediction, pixels in zip(batch, self._decoded(batch), strict=True):
                     if pixels is None:
                         self.failed += 1

@@ -19,6 +19,7 @@ from headrace.engine.batch import Batch
 from headrace.engine.decoding import execution_error
 from headrace.engine.grouping import group
 from headrace.engine.health import Health
+from headrace.engine.memory import give_back, out_of_memory
 from headrace.engine.previews import Prediction
 from headrace.engine.runner import Runner
 from headrace.engine.settings import EngineSettings
@@ -61,8 +62,14 @@ class Rounds:
         self._pipeline = pipeline
         self._factors = pipeline.fusion_factors
         _, height, width = pipeline.latent_shape(*pipeline.default_size)
-        self._area_budget = settings.max_rows * height * width
+        self._area = height * width
+        self._budget = settings.max_rows * self._area  # rows in one call times their latents' area
         self.health = Health(pipeline.device)
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the network's body in one call at most, counted at the default size; see `Engine.max_rows`."""
+        return max(1, self._budget // self._area)
 
     def advance(self, slots: Sequence[Slot], between: Callable[[], None] = lambda: None) -> Advance:
         """Evaluates the current row of every given slot. One whose row raises stays where it was, among `failures`.
@@ -80,18 +87,32 @@ class Rounds:
         alike: dict[BatchKey, list[Slot]] = defaultdict(list)
         for slot in slots:
             alike[slot.key].append(slot)
-        for (shape, *_), sharing in alike.items():
-            most = max(1, self._area_budget // (shape[1] * shape[2]))  # counted at the default size
+        for sharing in alike.values():
             if self._factors == (1,):
-                yield from _within(most, 1, [[slot] for slot in sharing])
+                yield from self._within(1, [[slot] for slot in sharing])
                 continue
             groups = group([slot.fused_row for slot in sharing], self._factors)
             for fusion, of_one in groupby(groups, key=lambda one: one.fusion):
                 members = [[sharing[place] for place in one.members] for one in of_one]
-                yield from _within(most, fusion, members)
+                yield from self._within(fusion, members)
+
+    def _within(self, fusion: int, groups: Sequence[list[Slot]]) -> Iterator[Call]:
+        """Groups of one shape as calls within the budget, which calls on the way may halve."""
+        area = _area(groups[0])
+        taken: list[list[Slot]] = []
+        used = 0
+        for members in groups:
+            needed = _branches(members) * area
+            if taken and used + needed > self._budget:
+                yield Call(fusion, taken)
+                taken, used = [], 0
+            taken.append(members)
+            used += needed
+        yield Call(fusion, taken)
 
     def _evaluate(self, call: Call, done: Advance) -> None:
         slots = [slot for members in call.groups for slot in members]
+        failure: Exception | None = None
         try:
             batch = Batch(call.groups, self._dtype, sorted(self._pipeline.columns), call.fusion)
             rows = batch.rows()
@@ -102,7 +123,9 @@ class Rounds:
             if call.fusion > 1 and len(slots) > 1 and guided.device.type == "cpu":
                 _check_finite(guided)
         except Exception as error:
-            self._isolate(call, error, done)
+            failure = error
+        if failure is not None:
+            self._recover(call, failure, done)
             return
         done.rows += len(slots)
         done.network_rows += batch.network_rows
@@ -111,8 +134,19 @@ class Rounds:
         done.predictions += batch.predictions(guided)
         self.health.record(slots, batch.commit(guided))
 
+    def _recover(self, call: Call, error: Exception, done: Advance) -> None:
+        """Nothing was changed yet: smaller calls, where memory ran out or to find out whom it is that makes it fail."""
+        if not out_of_memory(error) or len(call.groups) == 1:
+            self._isolate(call, error, done)
+            return
+        give_back(error, self._pipeline.device)
+        used = sum(map(_branches, call.groups)) * _area(call.groups[0])
+        self._budget = min(self._budget, used // 2)
+        for smaller in self._within(call.fusion, call.groups):
+            self._evaluate(smaller, done)
+
     def _isolate(self, call: Call, error: Exception, done: Advance) -> None:
-        """Nothing was changed yet: halve the call, and then its group, until who makes it fail stands alone."""
+        """Halves the call, and then its group, until who makes it fail stands alone."""
         groups = call.groups
         if len(groups) == 1:
             groups = _halves(groups[0])
@@ -124,23 +158,19 @@ class Rounds:
         self._evaluate(Call(call.fusion, groups[middle:]), done)
 
 
+def _area(members: Sequence[Slot]) -> int:
+    _, height, width = members[0].shape
+    return height * width
+
+
+def _branches(members: Sequence[Slot]) -> int:
+    """Rows of the network's body that a group takes: one in each branch."""
+    return 2 if any(slot.guided for slot in members) else 1
+
+
 def _halves(members: list[Slot]) -> list[list[Slot]]:
     middle = len(members) // 2
     return [half for half in (members[:middle], members[middle:]) if half]
-
-
-def _within(most: int, fusion: int, groups: list[list[Slot]]) -> Iterator[Call]:
-    """The groups as calls of at most so many rows of the network's body, where a group takes one in each branch."""
-    taken: list[list[Slot]] = []
-    rows = 0
-    for members in groups:
-        needed = 2 if any(slot.guided for slot in members) else 1
-        if taken and rows + needed > most:
-            yield Call(fusion, taken)
-            taken, rows = [], 0
-        taken.append(members)
-        rows += needed
-    yield Call(fusion, taken)
 
 
 def _check_finite(outputs: torch.Tensor) -> None:

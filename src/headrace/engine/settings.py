@@ -22,7 +22,8 @@ class EngineSettings:
             area takes four). Requests beyond it wait.
         memory_bytes: what latents, registers and kept block values of all slots may take together; None for room for
             `slots` pictures of the default size, every cached block kept.
-        max_rows: network rows in one call, counted the same way; bounds the memory of activations.
+        max_rows: network rows in one call, counted the same way; bounds the memory of activations. Running out of
+            memory halves it, as it does `decode_batch` (`Engine.max_rows`).
         decode_batch: pictures decoded in one call. A decoding that is cut into chunks keeps what the last one made, at
             most the decoder's largest activations, beyond `memory_bytes`.
         compile: None, or a mode of `torch.compile`; "reduce-overhead" uses CUDA graphs, one for each bucket.
