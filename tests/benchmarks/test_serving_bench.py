@@ -31,7 +31,7 @@ from headrace.benchmarks._serving.servers import ServerProcess
 from headrace.benchmarks._serving.study import OURS, PEER, Study
 from headrace.benchmarks._serving.style import style_for
 from headrace.benchmarks.registry import BenchOptions, load_benchmark
-from headrace.errors import HeadraceError, ServiceError
+from headrace.errors import HeadraceError, ServiceError, UnsupportedModelError
 from headrace.request import Request
 from headrace.service import Accepted, Finished, ModelCard, Status, Timing
 
@@ -105,13 +105,23 @@ def test_loads_are_drawn_at_multiples_of_a_capacity():
     assert {one.at for one in draw.crowd(5, 0)} == {0.0}
 
 
-def test_who_begins_alternates(server):
-    target, clock = server
-    clock.bodies.clear()
-    turns = [[Ask(0.0, {"prompt": "any", "seed": number})] for number in range(2)]
-    found = contest(Load("some", turns), {"a": target, "b": target}, quiet)
-    assert [body["seed"] for body in clock.bodies] == [0, 0, 1, 1]
+def test_who_begins_alternates():
+    sent = []
+
+    def send(job, advance):
+        sent.append((job.target.url, job.asks[0].body["seed"], job.keep))
+        advance(1.0)
+        return [done(0.0, 1.0)]
+
+    turns = [[Ask(0.0, {"seed": number})] for number in range(2)]
+    targets = {"a": Target("http://a"), "b": Target("http://b")}
+    shares = []
+    found = contest(Load("some", turns), targets, lambda name, share: shares.append((name, share)), send)
+    assert [one[:2] for one in sent] == [("http://a", 0), ("http://b", 0), ("http://b", 1), ("http://a", 1)]
+    assert shares == [("some: a", 0.5), ("some: b", 0.5), ("some: b", 1.0), ("some: a", 1.0)]
     assert [len(turns) for turns in found.turns.values()] == [2, 2]
+    contest(Load(HIGH, turns), targets, quiet, send)
+    assert [one[2] for one in sent] == [False] * 4 + [True] * 4  # pictures are compared there
 
 
 def test_a_server_that_makes_no_pictures_is_named(server):
@@ -136,6 +146,11 @@ def test_any_server_by_its_address(server, tmp_path, capsys):
     assert json.loads((tmp_path / "serving.json").read_text())["runs"][0]["requests"] == 4
     assert (tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
     assert "images/s" in capsys.readouterr().out
+
+
+def test_a_model_without_prompts_has_no_peer(tiny_model):
+    with pytest.raises(UnsupportedModelError, match="takes no prompts"):
+        serving.run(BenchOptions(model=str(tiny_model("ddpm"))), Console(), QUICK)
 
 
 def test_a_server_that_ends_at_once_says_why():

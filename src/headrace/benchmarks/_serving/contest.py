@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from headrace.benchmarks._progress import Show
 from headrace.benchmarks._serving.ask import Ask
 from headrace.benchmarks._serving.generator import Job, Target
-from headrace.benchmarks._serving.loads import Draw, Load
+from headrace.benchmarks._serving.loads import HIGH, RECORDED, Draw, Load
 from headrace.benchmarks._serving.outcome import DONE, Outcome
-from headrace.benchmarks._serving.process import run_load
+from headrace.benchmarks._serving.process import Advance, run_load
 from headrace.benchmarks._serving.summary import summarise
 from headrace.errors import ServiceError
 
 Turns = list[list[Outcome]]
+Send = Callable[[Job, Advance], list[Outcome]]
 
 
 class Contest(NamedTuple):
@@ -25,8 +26,12 @@ class Contest(NamedTuple):
     turns: Mapping[str, Turns]
 
 
-def contest(load: Load, targets: Mapping[str, Target], show: Show) -> Contest:
-    """Every turn of a load on every server; who begins alternates, so that a slow spell of the machine hits all."""
+def contest(load: Load, targets: Mapping[str, Target], show: Show, send: Send = run_load) -> Contest:
+    """Every turn of a load on every server; who begins alternates, so that a slow spell of the machine hits all.
+
+    Pictures are kept of the load that they are compared at. `send` sends a turn's requests and returns when all ended.
+    """
+    keep = load.name in (HIGH, RECORDED)
     found: dict[str, Turns] = {name: [] for name in targets}
     for number, asked in enumerate(load.turns):
         for name in _order(targets, number):
@@ -35,7 +40,7 @@ def contest(load: Load, targets: Mapping[str, Target], show: Show) -> Contest:
             def advance(share: float, place: tuple[int, int] = place, label: str = label) -> None:
                 show(label, (place[0] + share) / place[1])
 
-            found[name].append(run_load(Job(targets[name], asked, keep=True), advance))
+            found[name].append(send(Job(targets[name], asked, keep=keep), advance))
     return Contest(load, found)
 
 

@@ -16,6 +16,7 @@ from headrace.benchmarks._serving.fault import killed_under_load
 from headrace.benchmarks._serving.generator import Job, Target
 from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LOW, MEDIUM, Draw, recorded, streamed
 from headrace.benchmarks._serving.overhead import Overhead, measure_overhead
+from headrace.benchmarks._serving.peer import check_prompts
 from headrace.benchmarks._serving.process import run_load
 from headrace.benchmarks._serving.servers import headrace_server, peer_server
 from headrace.benchmarks._serving.study import OURS, PEER, Study
@@ -62,6 +63,7 @@ def compare(model: str, device: str, trace: Path | None, scale: Scale, show: Sho
 
     Raises `ServiceError` where a server does not start, `TraceError`, and `ModelError`.
     """
+    check_prompts(model)
     style = Style(sized=False, guidance=GUIDANCE, solver=SOLVER)
     given = None if trace is None else recorded(load_trace(trace), replace(style, sized=True))
     overhead = measure_http(model, device, scale.pairs, show) if scale.pairs else None

@@ -67,8 +67,7 @@ class Worker:
 
     def __init__(self, model: str, device: str) -> None:
         """Loads it. Raises `UnsupportedModelError` for a model that takes no prompts, and `ModelError`."""
-        if "tokenizer" not in inspect(model).parts:
-            raise UnsupportedModelError(f"{model} takes no prompts", "Give the peer a text-to-image model")
+        check_prompts(model)
         self._thread = ThreadPoolExecutor(1, "pipeline")
         self._pipeline = self._thread.submit(Diffusers, model, device, channels_last=True).result()
 
@@ -78,6 +77,12 @@ class Worker:
 
     def _make(self, wanted: Wanted) -> list[str]:
         return [encode(pixels) for pixels in self._pipeline.call(wanted.requests())]
+
+
+def check_prompts(model: str) -> None:
+    """Raises `UnsupportedModelError` for a model that takes no prompts, and `ModelError`."""
+    if "tokenizer" not in inspect(model).parts:
+        raise UnsupportedModelError(f"{model} takes no prompts", "The plain server is for text-to-image models")
 
 
 def encode(pixels: NDArray[np.uint8]) -> str:

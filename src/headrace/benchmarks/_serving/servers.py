@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -32,10 +33,13 @@ class ServerProcess:
         self.target = Target(f"http://127.0.0.1:{port}")
         self._log = Path(tempfile.mkstemp(prefix="headrace-serving-", suffix=".log")[1])
         with self._log.open("wb") as log:
+            # The key of a server that the user runs is none of this one's.
+            environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_API_KEY"}
             # A group of its own: the keyboard's interrupt is for the benchmark, which ends the server itself.
             self._process = subprocess.Popen(
-                [*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                [*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=environment,
+            )  # fmt: skip
 
     @property
     def pid(self) -> int:
