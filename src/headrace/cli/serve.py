@@ -15,9 +15,12 @@ headrace serve ~/models/sd15 --device cuda --dtype float16 --acceleration fast=t
 
 HEADRACE_API_KEY=$(cat key) headrace serve emoji --host 0.0.0.0 --port 8080
 
+headrace serve ~/models/sd15 --device cuda --cluster --autoscale 1:8 --ray-address auto
+
 The client: OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="unused").images.generate(prompt="red apple")"""
 
 _ENGINE, _LOAD, _ACCESS, _WORK = "The engine", "Under load", "Who may ask", "How it runs"
+_CLUSTER = "More than one engine"
 
 
 def serve(
@@ -114,6 +117,25 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0, help="seconds that accepted pictures have on SIGTERM", rich_help_panel=_WORK)
     ] = 60.0,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="several engines, on Ray Serve: one a GPU", rich_help_panel=_CLUSTER)
+    ] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="engines (default: one a GPU, or a machine without one)", rich_help_panel=_CLUSTER),
+    ] = None,
+    autoscale: Annotated[
+        str | None,
+        typer.Option(metavar="MIN:MAX", help="engines, as many as the queue needs", rich_help_panel=_CLUSTER),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="a Ray cluster to join, or auto for this machine's (default: one of its own, on loopback)",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     log_format: Annotated[str, typer.Option(help="json or text", rich_help_panel=_WORK)] = "json",
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="prompts into the log", rich_help_panel=_WORK)
@@ -124,7 +146,7 @@ def serve(
     Every request is accepted or refused at once. SIGTERM and Ctrl-C drain: nothing new is taken, what was accepted is
     done, then it ends; a second one ends it at once. Logs go to standard error, one line a request.
     """
-    from headrace.cli.serve_options import accelerations, api_keys, hosts, log_format_of, tiers
+    from headrace.cli.serve_options import accelerations, api_keys, cluster_of, hosts, log_format_of, tiers
     from headrace.cli.serve_run import Asked, serve_model
 
     keys = api_keys(api_key_file)
@@ -156,4 +178,5 @@ def serve(
         "max_wait_s": max_wait,
         "max_pixels": max_pixels,
     }
-    serve_model(Asked(model, host, port, drain, log_format_of(log_format), engine, api))
+    many = cluster_of(cluster, replicas, autoscale, ray_address, drain)
+    serve_model(Asked(model, host, port, drain, log_format_of(log_format), engine, api, many))

@@ -14,6 +14,7 @@ from headrace.api.server import is_loopback
 from headrace.api.settings import PLAIN
 from headrace.artefact import kind_of
 from headrace.errors import HeadraceWarning, RequestError, ServiceError
+from headrace.service.cluster import ClusterSettings, read_autoscale
 
 KEY_VARIABLE = "HEADRACE_API_KEY"
 _SHORTEST_KEY = 16  # characters
@@ -108,3 +109,19 @@ def log_format_of(text: str) -> LogFormat:
     if text == "text":
         return "text"
     raise RequestError("log_format", f"--log-format {text!r} is not accepted", "Use json or text")
+
+
+def cluster_of(
+    wanted: bool, replicas: int | None, autoscale: str | None, ray_address: str | None, drain_s: float
+) -> ClusterSettings | None:
+    """Several engines, where they are wanted. Raises `RequestError` for an option that asks for what is not there."""
+    given = {"replicas": replicas, "autoscale": autoscale, "ray_address": ray_address}
+    for field, value in given.items():
+        if value is not None and not wanted:
+            raise RequestError(
+                field, f"--{field.replace('_', '-')} {value} and one engine", "Give --cluster too, or leave it out"
+            )
+    if not wanted:
+        return None
+    bounds = read_autoscale(autoscale) if autoscale is not None else None
+    return ClusterSettings(replicas=replicas, autoscale=bounds, address=ray_address, drain_s=max(1.0, drain_s))

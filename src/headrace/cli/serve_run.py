@@ -14,12 +14,16 @@ from headrace.api.settings import ApiSettings
 from headrace.cli.serve_display import ServeDisplay
 from headrace.errors import HeadraceError
 from headrace.service import Service
+from headrace.service.cluster import ClusterSettings
 from headrace.service.settings import ServiceSettings
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for; `engine` and `api`: fields of `ServiceSettings` and `ApiSettings`."""
+    """What the command line asks for; `engine` and `api`: fields of `ServiceSettings` and `ApiSettings`.
+
+    `cluster`: None for one engine.
+    """
 
     model: str
     host: str
@@ -28,6 +32,7 @@ class Asked:
     log_format: LogFormat
     engine: Mapping[str, Any]
     api: Mapping[str, Any]
+    cluster: ClusterSettings | None = None
 
 
 def serve_model(asked: Asked) -> None:
@@ -39,11 +44,15 @@ def serve_model(asked: Asked) -> None:
     inspect(asked.model)
     listening = listen(asked.host, asked.port)
     with listening:
-        run(service_of(engine), engine, settings, asked, listening)
+        run(service_of(engine, asked.cluster), engine, settings, asked, listening)
 
 
-def service_of(engine: ServiceSettings) -> Service:
-    """One supervised engine."""
+def service_of(engine: ServiceSettings, cluster: ClusterSettings | None) -> Service:
+    """One supervised engine, or several. Raises `ServiceError` where Ray is wanted and not there."""
+    if cluster is not None:
+        from headrace.service.cluster.ray_fleet import service_on_ray
+
+        return service_on_ray(engine, cluster)
     from headrace.service.supervisor import Supervisor
 
     return Supervisor(engine)

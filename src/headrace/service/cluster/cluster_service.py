@@ -25,8 +25,7 @@ from headrace.service.service import Listener
 from headrace.service.status import RoundSeen, Status
 from headrace.service.wish import Wish
 
-_REPORTS = 4  # of a replica at most, between looks for new ones
-_PATIENCE_S = 1.0  # the most that one waits for something to report
+_REPORTS, _PATIENCE_S = 4, 1.0  # of a replica at most between looks for new ones; what one waits for news
 
 
 class ClusterService:
@@ -37,7 +36,7 @@ class ClusterService:
     listener hears nothing that it has heard before, and as a wish is its request and seed, the picture is the same.
     A wish stays here from `submit` until its end, so that nothing accepted is lost with a replica.
 
-    One thread of its own starts the fleet and then runs the event loop that calls replicas.
+    A thread of its own starts the fleet and runs the event loop that calls replicas.
     """
 
     def __init__(self, fleet: Fleet, queue: int = 256, max_wait_s: float = 120.0, look_s: float = 1.0) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
 from headrace.errors import ServiceError
+from headrace.service.cluster.cluster_service import ClusterService
 from headrace.service.cluster.messages import Order, ReplicaLostError, ReplicaRetiredError, Report, Said
-from headrace.service.cluster.ray_local import LocalRay, import_ray, join, leave
+from headrace.service.cluster.ray_local import LocalRay, check_installed, import_ray, join, leave
 from headrace.service.cluster.ray_replica import RayReplica
 from headrace.service.cluster.settings import ClusterSettings
 from headrace.service.events import Failed
 from headrace.service.service import Service
+from headrace.service.settings import ServiceSettings
+from headrace.service.supervisor import Supervisor
 
 _ROUTER = "headrace.service.cluster.ray_router:ToReplica"
 _POLICY = "headrace.service.cluster.scaling:ClearTimePolicy"
@@ -178,3 +182,14 @@ class RayFleet:
         """A replica that Ray Serve gives no more calls to: replaced, or, where their number changes, one too many."""
         kind = ReplicaLostError if self._settings.autoscale is None else ReplicaRetiredError
         return kind(f"replica {replica} is there no more")
+
+
+def service_on_ray(engine: ServiceSettings, cluster: ClusterSettings) -> ClusterService:
+    """A supervised engine on every replica. Raises `ServiceError` where Ray is not installed, or a GPU is named."""
+    check_installed()
+    gpu = engine.device.startswith("cuda")
+    if engine.device.startswith("cuda:"):
+        problem = f"every replica has a GPU to itself, and the device is {engine.device}"
+        raise ServiceError(problem, "Give --device cuda")
+    fleet = RayFleet(functools.partial(Supervisor, engine), cluster, gpu)
+    return ClusterService(fleet, engine.queue, engine.max_wait_s)

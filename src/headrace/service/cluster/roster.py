@@ -81,7 +81,7 @@ class Roster:
             state,
             load,
             restarts=self._past_restarts + self.lost + sum(one.restarts for one in statuses),
-            max_rows=min((one.max_rows for one in statuses), default=0),
+            max_rows=min((one.max_rows for one in statuses if one.max_rows), default=0),
             memory_bytes=sum(one.memory_bytes for one in statuses),
             policy=statuses[0].policy if statuses else "",
             replicas=sum(one.state == "ready" for one in statuses),
