@@ -24,6 +24,7 @@ from headrace.service import Accepted, Event, Failed, Finished, Preview
 
 router = APIRouter(tags=["images"])
 _ERRORS = documented(400, 401, 403, 404, 408, 413, 422, 429, 500, 503)
+_NOT_OFFERED = documented(401, 403, 404, 413)
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
@@ -86,12 +87,12 @@ async def picture(name: str, context: Context) -> Response:
     return Response(found.data, headers={"Cache-Control": kept}, media_type=found.media_type)
 
 
-@router.post("/v1/images/edits", summary="Not offered", status_code=501, responses=documented(401, 403, 413, 501))
-@router.post("/v1/images/variations", summary="Not offered", status_code=501, responses=documented(401, 403, 413, 501))
+@router.post("/v1/images/edits", summary="Not offered", status_code=404, responses=_NOT_OFFERED)
+@router.post("/v1/images/variations", summary="Not offered", status_code=404, responses=_NOT_OFFERED)
 async def not_offered(request: Request) -> Response:
-    """Pictures are made from requests, never from pictures."""
+    """Pictures are made from requests, never from pictures: always 404."""
     message = f"{request.url.path} is not offered here: pictures cannot be given. Use /v1/images/generations"
-    raise ApiError(501, message, "not_offered", retry=False)
+    raise ApiError(404, message, "not_offered")
 
 
 def _note_caller(body: ImageRequest, note: Note, context: ApiContext) -> None:
