@@ -51,7 +51,10 @@ async def _events(viewer: Viewer, context: ApiContext) -> AsyncGenerator[bytes, 
         now = time.monotonic()
         if now >= next_status:
             next_status = now + STATUS_S
-            yield event("status", {**asdict(context.service.status()), "now": now})
+            status = context.service.status()
+            yield event("status", {**asdict(status), "now": now})
+            if status.state == "stopped":
+                return  # a server that ends waits for nobody who watches
         rounds, lost = await viewer.rounds(max(0.0, next_status - time.monotonic()))
         if rounds:
             yield event("rounds", _message(rounds, lost))

@@ -99,12 +99,11 @@ function theme() {
 
 function keys() {
   const dialog = $("key-dialog");
-  let tried = false;
+  let tried = false; // both the model and the events may be refused, in either order
   addEventListener("headrace:key", () => {
     $("key-button").hidden = false;
     $("key-error").hidden = !tried;
     $("key-error").textContent = "The server does not know this key.";
-    tried = false;
     if (!dialog.open) dialog.showModal();
   });
   $("key-button").addEventListener("click", () => dialog.showModal());
