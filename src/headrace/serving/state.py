@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Size = tuple[int, int]
@@ -84,6 +84,12 @@ class Round:
         decode: tasks whose decoding moves one chunk on.
         chunks: how many chunks the decodings that begin in this round are cut into; 1: whole.
         wait_until: only in a round without rows and chunks: look again then, or at the next arrival.
+        reason: in a word why no more rows run, for who looks on; it is no part of the decision. "all": every task that
+            has rows left runs. Others do not, as they wait for a slot ("slots") or for room that the engine did not
+            have lately ("room"); a larger batch would serve worse ("saturation") or is not allowed ("budget"); another
+            size has its turn later ("size"); they run in another stage of this cycle ("stage"); decodings go first
+            ("decoding"); who was overtaken too often goes first ("fairness"); one goes after another ("turn"); the
+            batch is closed ("batch") or still collects ("window").
     """
 
     admit: tuple[int, ...] = ()
@@ -92,6 +98,7 @@ class Round:
     decode: tuple[int, ...] = ()
     chunks: int = 1
     wait_until: float | None = None
+    reason: str = field(default="", compare=False)
 
     @property
     def idle(self) -> bool:

@@ -17,6 +17,7 @@ class Continuous:
             admit=admitted,
             rows=tuple(task.number for task in state.denoising) + admitted,
             decode=tuple(task.number for task in state.decoding if task.number not in state.in_flight),
+            reason="slots" if len(admitted) < len(state.waiting) else "all",
         )
 
     def prepare(self, state: State) -> None:

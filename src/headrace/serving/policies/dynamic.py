@@ -24,19 +24,21 @@ class Dynamic:
 
     def next(self, state: State) -> Round:
         """As `Policy.next`."""
+        decoding = "decoding" if state.waiting else "all"
         if state.in_flight:
-            return Round()
+            return Round(reason=decoding)
         if state.denoising:
-            return Round(rows=tuple(task.number for task in state.denoising))
+            batch = tuple(task.number for task in state.denoising)
+            return Round(rows=batch, reason="batch" if state.waiting else "all")
         if state.decoding:
-            return Round(decode=tuple(task.number for task in state.decoding))
+            return Round(decode=tuple(task.number for task in state.decoding), reason=decoding)
         if not state.waiting:
-            return Round()
+            return Round(reason="all")
         closes = state.waiting[0].arrived + self._window_s
         if len(state.waiting) < state.slots and state.now < closes:
-            return Round(wait_until=closes)
+            return Round(wait_until=closes, reason="window")
         batch = tuple(task.number for task in state.waiting[: state.slots])
-        return Round(admit=batch, rows=batch)
+        return Round(admit=batch, rows=batch, reason="slots" if len(batch) < len(state.waiting) else "all")
 
     def prepare(self, state: State) -> None:
         """Nothing is worked ahead."""

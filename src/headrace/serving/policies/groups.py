@@ -23,11 +23,13 @@ class Group:
 
     Attributes:
         worth: the weight of those that would be done first, over the seconds until they are.
+        limit: why others of this size are not among them, in `Round.reason`'s words; empty where there are none.
     """
 
     size: Size
     tasks: Sequence[Task]
     worth: float
+    limit: str = ""
 
 
 class Groups:
@@ -58,8 +60,16 @@ class Groups:
             most = self.batch(size, round(len(resident) + queued.get(size, 0.0)))
             tasks = self._choose(resident, waiting, most, state.free, state.now)
             if tasks:
-                groups.append(Group(size, tasks, self._worth(size, tasks, state.now)))
+                limit = self._limit(len(tasks), len(resident) + len(waiting), most)
+                groups.append(Group(size, tasks, self._worth(size, tasks, state.now), limit))
         return sorted(groups, key=lambda group: -group.worth)
+
+    def _limit(self, chosen: int, known: int, most: int) -> str:
+        if chosen == known:
+            return ""
+        if chosen < most:
+            return "slots"
+        return "budget" if most >= self._most_rows else "saturation"
 
     def newcomers(self, state: State, candidates: Sequence[Task]) -> list[Task]:
         """Who gets the free slots: the most urgent, and rather those that make a call larger than a new one."""

@@ -68,6 +68,14 @@ class Settings:
                 raise ServingError(f"{name} is {getattr(self, name)}", "Give at least 1")
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Tasks for the rows of a cycle, and why there are no more of them, in `Round.reason`'s words."""
+
+    tasks: list[Task]
+    limit: str
+
+
 class Synergetic:
     """Plans cycle after cycle.
 
@@ -110,12 +118,14 @@ class Synergetic:
             requests = len(state.waiting) + len(state.denoising) + len(state.decoding)
             self.controller.observe(requests, state.slots)
         self._fairness.notice(state.waiting)
-        state = self._doors.seen(state)
+        house, state = state, self._doors.seen(state)
         decided = self._planned_before(state)
         if decided is None:
             cycle = self._cycle(state, self._rows(state))
-            decided = cycle[0] if cycle else Round()
+            decided = cycle[0] if cycle else Round(reason="decoding" if _rows_left(state) else "all")
             self._ahead.extend(cycle[1:])
+        if decided.reason == "slots" and house.free and state is not house:
+            decided = replace(decided, reason="room")
         self._fairness.record(state, decided)
         self._doors.admitted(decided)
         return decided
@@ -138,10 +148,11 @@ class Synergetic:
                 return replace(planned, rows=rows, skip=skip, decode=decode)
         return None
 
-    def _cycle(self, state: State, rows: list[Task]) -> list[Round]:
+    def _cycle(self, state: State, chosen: _Chosen) -> list[Round]:
+        rows = chosen.tasks
         pending = [task for task in state.decoding if task.number not in state.in_flight]
         if self._together(state):
-            return self._everything(state, rows, pending)
+            return self._everything(state, chosen, pending)
         batch = Batch(
             rows,
             frozenset(task.number for task in rows if self._may_skip(task)),
@@ -151,24 +162,28 @@ class Synergetic:
             not state.in_flight,
         )
         rounds = self._cycles.rounds(batch, sorted({1, self._chunks, self.chunks}))
-        return _admitting(rounds, state)
+        return _admitting([_explained(decided, chosen) for decided in rounds], state)
 
-    def _rows(self, state: State) -> list[Task]:
+    def _rows(self, state: State) -> _Chosen:
         """The tasks of the group that is worth most, or of those that waited too long; all where they run together."""
         if not self.settings.planning:
-            return [*state.denoising, *state.waiting[: state.free]]
+            limit = "slots" if len(state.waiting) > state.free else "all"
+            return _Chosen([*state.denoising, *state.waiting[: state.free]], limit)
         candidates = self._fairness.candidates(state.waiting) if state.free and state.waiting else []
         if self._together(state):
-            return [*state.denoising, *self._groups.newcomers(state, candidates)]
+            newcomers = self._groups.newcomers(state, candidates)
+            return _Chosen([*state.denoising, *newcomers], "slots" if len(newcomers) == state.free else "fairness")
         overdue = self._fairness.overdue(state.denoising, candidates)
         groups = self._groups.of(state, candidates)
+        others = "size" if len(groups) > 1 else "fairness" if len(candidates) < len(state.waiting) else "all"
         if not overdue:
-            return list(groups[0].tasks) if groups else []
+            return _Chosen(list(groups[0].tasks), groups[0].limit or others) if groups else _Chosen([], others)
         group = next(group for group in groups if group.size == overdue[0].size)
         first = [task for task in overdue if task.size == group.size][: len(group.tasks)]
         numbers = {task.number for task in first}
         chosen = first + [task for task in group.tasks if task.number not in numbers]
-        return _within(chosen[: len(group.tasks)], state)
+        kept = _within(chosen[: len(group.tasks)], state)
+        return _Chosen(kept, "slots" if len(kept) < len(group.tasks) else group.limit or others)
 
     def _together(self, state: State) -> bool:
         """Whether a round holds all residents.
@@ -178,13 +193,14 @@ class Synergetic:
         """
         return not self.settings.planning or len(state.waiting) > state.free
 
-    def _everything(self, state: State, rows: list[Task], pending: list[Task]) -> list[Round]:
-        skip = frozenset(task.number for task in rows if self._may_skip(task))
+    def _everything(self, state: State, chosen: _Chosen, pending: list[Task]) -> list[Round]:
+        skip = frozenset(task.number for task in chosen.tasks if self._may_skip(task))
         decided = Round(
-            rows=tuple(task.number for task in rows),
+            rows=tuple(task.number for task in chosen.tasks),
             skip=skip,
             decode=tuple(task.number for task in pending),
             chunks=self.chunks,
+            reason=chosen.limit,
         )
         return _admitting([decided], state)
 
@@ -194,6 +210,21 @@ class Synergetic:
         if task.first_skip is None and task.row < self._window.begin(self.tau) * task.rows:
             return False
         return self._window.allows(task, self.tau)
+
+
+def _rows_left(state: State) -> bool:
+    return bool(state.denoising or state.waiting)
+
+
+def _explained(decided: Round, chosen: _Chosen) -> Round:
+    """A round of a cycle, with the reason why it has no more rows."""
+    if len(decided.rows) == len(chosen.tasks):
+        reason = chosen.limit
+    elif decided.rows:
+        reason = "stage"
+    else:
+        reason = "decoding"
+    return replace(decided, reason=reason)
 
 
 def _admitting(rounds: list[Round], state: State) -> list[Round]:
