@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -41,8 +42,9 @@ def test_what_cannot_be_is_told_before_anything_starts(arguments, error, says):
 @contextmanager
 def running(*arguments, **environment):
     """(process, address, lines of its standard error) of a server that is ready."""
+    data = tempfile.TemporaryDirectory()
     process = subprocess.Popen(
-        [sys.executable, "-m", "headrace", "serve", *arguments, "--port", "0", "--threads", "1"],
+        [sys.executable, "-m", "headrace", "serve", *arguments, "--port", "0", "--threads", "1", "--data", data.name],
         stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
     )  # fmt: skip
     lines = []
@@ -59,6 +61,7 @@ def running(*arguments, **environment):
         process.kill()
         process.wait()
         reader.join(5)
+        data.cleanup()
 
 
 def pixels(picture):

@@ -4,8 +4,10 @@ import socket
 
 import pytest
 
+from headrace.api.batches.limits import BatchLimits
+from headrace.api.batches.shelf import Shelf
 from headrace.api.server import address_of, is_loopback, listen
-from headrace.cli.serve_options import accelerations, api_keys, hosts, log_format_of, tiers
+from headrace.cli.serve_options import accelerations, api_keys, data_folder, hosts, log_format_of, tiers
 from headrace.errors import ArtefactError, HeadraceWarning, RequestError, ServiceError
 
 KEY = "a-key-that-is-long-enough"
@@ -97,3 +99,17 @@ def test_loopback_is_what_this_machine_alone_reaches():
     assert not is_loopback("no.such.name.invalid")
     if socket.has_ipv6:
         assert is_loopback("::1")
+
+
+def test_batches_are_kept_where_it_was_said_or_among_the_users_state_files(tmp_path):
+    assert data_folder(tmp_path / "here", "emoji", {}) == tmp_path / "here"
+    state = {"XDG_STATE_HOME": str(tmp_path)}
+    folder = data_folder(None, "models/mine", state)
+    assert folder == tmp_path / "headrace" / "mine"
+    shelf = Shelf(folder, BatchLimits())
+    with pytest.warns(HeadraceWarning, match="another server"):
+        assert data_folder(None, "models/mine", state) is None
+    shelf.close()
+    (tmp_path / "file").write_text("")
+    with pytest.warns(HeadraceWarning, match="cannot be written"):
+        assert data_folder(None, "emoji", {"XDG_STATE_HOME": str(tmp_path / "file")}) is None

@@ -112,7 +112,11 @@ def serve(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="where batches are kept (default: no batches)", rich_help_panel=_WORK),
+        typer.Option(
+            metavar="FOLDER",
+            help="where batches are kept (default: among the user's state files)",
+            rich_help_panel=_WORK,
+        ),
     ] = None,
     drain: Annotated[
         float, typer.Option(min=0, help="seconds that accepted pictures have on SIGTERM", rich_help_panel=_WORK)
@@ -146,7 +150,7 @@ def serve(
     Every request is accepted or refused at once. SIGTERM and Ctrl-C drain: nothing new is taken, what was accepted is
     done, then it ends; a second one ends it at once. Logs go to standard error, one line a request.
     """
-    from headrace.cli.serve_options import accelerations, api_keys, cluster_of, hosts, log_format_of, tiers
+    from headrace.cli.serve_options import accelerations, api_keys, cluster_of, data_folder, hosts, log_format_of, tiers
     from headrace.cli.serve_run import Asked, serve_model
 
     keys = api_keys(api_key_file)
@@ -162,7 +166,7 @@ def serve(
         "public_url": public_url,
         "open_metrics": open_metrics,
         "log_prompts": log_prompts,
-        "data_folder": data,
+        "data_folder": data_folder(data, model),
     }
     engine = {
         "device": device,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from headrace.api.batches.database import check_free
 from headrace.api.logs import LogFormat
 from headrace.api.schemas import Quality
 from headrace.api.server import is_loopback
@@ -100,6 +101,23 @@ def tiers(given: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
             raise RequestError("quality", f"--quality {one!r}: there is no acceleration {name!r}", f"Known: {known}")
         found[tier] = name
     return found
+
+
+def data_folder(given: Path | None, model: str, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Where batches are kept: what was given, or a folder of the model among the user's state files.
+
+    None, with a warning, where that one cannot be used: another server of the same model may have it.
+    """
+    if given is not None:
+        return given.expanduser()
+    state = Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = state / "headrace" / (Path(model).name or "model")
+    try:
+        check_free(folder)
+    except ServiceError as error:
+        warnings.warn(f"batches are not offered: {error.problem}. Give --data FOLDER", HeadraceWarning, stacklevel=2)
+        return None
+    return folder
 
 
 def log_format_of(text: str) -> LogFormat:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from headrace.errors import ServiceError
 
@@ -48,7 +48,6 @@ class Database:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._guard = _alone_in(folder)
         self._lock = threading.RLock()
         path = folder / "batches.sqlite3"
@@ -98,9 +97,19 @@ def insert(connection: sqlite3.Connection, table: str, record: object) -> None:
     connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", list(values.values()))
 
 
-def _alone_in(folder: Path) -> Any:
+def check_free(folder: Path) -> None:
+    """Raises `ServiceError` where another server uses the folder, or it cannot be written."""
+    _alone_in(folder).close()
+
+
+def _alone_in(folder: Path) -> IO[str]:
     """Keeps a second server out: the system drops the lock with the process, however that ends."""
-    guard = (folder / "lock").open("a")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        guard = (folder / "lock").open("a")
+    except OSError as error:
+        problem = f"the data folder {str(folder)!r} cannot be written: {error.strerror or error}"
+        raise ServiceError(problem, "Choose another with --data") from None
     try:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
