@@ -9,11 +9,12 @@ INSTALLED := $(VENV)/.installed
 # Nothing here needs a model hub.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help demo test install clean
+.PHONY: help demo test audit install clean
 
 help:
 	@echo "make demo   24 mixed requests through diffusers and through Headrace, compared"
 	@echo "make test   lint, types, layering, tests"
+	@echo "make audit  known holes in the packages of constraints.txt"
 	@echo "make clean  removes .venv and caches"
 
 demo: $(INSTALLED)
@@ -25,6 +26,9 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -x
+
+audit: $(INSTALLED)
+	$(BIN)/python .ci/audit.py
 
 install: $(INSTALLED)
 
