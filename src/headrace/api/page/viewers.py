@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from headrace.api.page.pace import Pace
@@ -19,17 +20,20 @@ class Viewer:
 
     def __init__(self) -> None:
         self._rounds: deque[RoundSeen] = deque(maxlen=ROUNDS_KEPT)
-        self._told = 0
-        self._taken = 0
+        self._lost = 0
+        self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._there = asyncio.Event()
 
     def tell(self, seen: RoundSeen) -> None:
         """Keeps a round, and forgets the oldest where too many wait."""
-        self._rounds.append(seen)
-        self._told += 1
-        if self._told - self._taken == 1:
-            self._loop.call_soon_threadsafe(self._there.set)
+        with self._lock:
+            first = not self._rounds
+            self._lost += len(self._rounds) == ROUNDS_KEPT
+            self._rounds.append(seen)
+        if first:
+            with suppress(RuntimeError):  # the loop is closed: nobody watches any more
+                self._loop.call_soon_threadsafe(self._there.set)
 
     async def rounds(self, wait_s: float) -> tuple[list[RoundSeen], int]:
         """What came since, and how many rounds of it were lost; nothing where none came in `wait_s` seconds."""
@@ -39,10 +43,10 @@ class Viewer:
         except TimeoutError:
             return [], 0
         self._there.clear()
-        told = self._told
-        found = [self._rounds.popleft() for _ in range(len(self._rounds))]
-        lost = max(0, told - self._taken - len(found))
-        self._taken = max(told, self._taken + len(found) + lost)
+        with self._lock:
+            found, lost = list(self._rounds), self._lost
+            self._rounds.clear()
+            self._lost = 0
         return found, lost
 
 
