@@ -34,6 +34,8 @@ def check_installed(module: str = "ray") -> None:
 def import_ray() -> tuple[ModuleType, ModuleType]:
     """`ray` and `ray.serve`. Raises `ServiceError` with the command that installs them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its own handler of SIGTERM would abort this process within three seconds, whatever is still being drained.
+    os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
     try:
         import ray
         from ray import serve
