@@ -18,7 +18,7 @@ from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LOW, MEDI
 from headrace.benchmarks._serving.overhead import Overhead, measure_overhead
 from headrace.benchmarks._serving.peer import check_prompts
 from headrace.benchmarks._serving.process import run_load
-from headrace.benchmarks._serving.servers import headrace_server, peer_server
+from headrace.benchmarks._serving.servers import headrace_server, peer_server, told_to_end
 from headrace.benchmarks._serving.study import OURS, PEER, Study
 from headrace.benchmarks._serving.style import style_for
 from headrace.request import Request
@@ -54,7 +54,7 @@ class Scale:
     kills: int
 
 
-FULL = Scale((LOW, MEDIUM, HIGH, BURST, DEADLINES), requests=40, turns=3, steps=(10, 30), crowd=24, pairs=100, kills=3)
+FULL = Scale((LOW, MEDIUM, HIGH, BURST, DEADLINES), requests=24, turns=2, steps=(10, 30), crowd=16, pairs=100, kills=3)
 QUICK = Scale((HIGH,), requests=16, turns=1, steps=(10, 20), crowd=8, pairs=20, kills=0)
 
 
@@ -67,7 +67,7 @@ def compare(model: str, device: str, trace: Path | None, scale: Scale, show: Sho
     style = Style(sized=False, guidance=GUIDANCE, solver=SOLVER)
     given = None if trace is None else recorded(load_trace(trace), replace(style, sized=True))
     overhead = measure_http(model, device, scale.pairs, show) if scale.pairs else None
-    with peer_server(model, device) as peer, headrace_server(model, device) as ours:
+    with told_to_end(), peer_server(model, device) as peer, headrace_server(model, device) as ours:
         for server in (peer, ours):
             server.wait()
         targets = {PEER: peer.target, OURS: ours.target}

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -94,6 +96,23 @@ def peer_server(model: str, device: str) -> ServerProcess:
     """The plain diffusers server."""
     command = [sys.executable, "-m", "headrace.benchmarks._serving.peer", model, "--device", device]
     return ServerProcess("diffusers", command)
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """Where this process is told to end (SIGTERM) inside, it does so by an exception, so that servers end with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def free_port() -> int:
