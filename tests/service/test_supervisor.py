@@ -120,10 +120,10 @@ def test_ten_times_as_much_as_it_takes_costs_no_memory():
 
 def test_the_queue_is_bounded_in_bytes_too():
     with fake_service(queue_bytes=100_000, policy_options={"round_s": 0.02}) as service:
+        for _ in range(2):
+            service.submit(wish(300, prompt="p" * 9000), Ears())
         with pytest.raises(BusyError):
-            for _ in range(10):
-                service.submit(wish(300, prompt="p" * 9000), Ears())
-        assert 1 <= service.status().load.waiting + service.status().load.denoising <= 3
+            service.submit(wish(300, prompt="p" * 9000), Ears())
 
 
 def test_draining_ends_what_is_there_and_takes_no_more():

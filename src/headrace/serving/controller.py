@@ -71,6 +71,11 @@ class Controller:
         self._trend = 0.0
 
     @property
+    def level(self) -> float:
+        """How far settings are raised: 0 at rest, at 1 tau is at its floor, at 2 chunks are at their most."""
+        return self._level
+
+    @property
     def tau(self) -> float:
         """The similarity that a picture keeps at least; never below the floor."""
         limits = self.limits

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from headrace.engine import RoundReport
 from headrace.engine.previews import Preview
+from headrace.engine.snapshot import Snapshot
 from headrace.errors import ArtefactError, HeadraceError, RequestError, SolverError
 from headrace.service.messages import (
     Beat,
@@ -85,8 +86,9 @@ class Attendant:
         request, engine = asked.wish.request, self._room.engine
         name = asked.wish.acceleration or self._settings.default_acceleration
         acceleration = None if name == PLAIN else name
+        snapshot: Snapshot | None = None if asked.snapshot is None else pickle.loads(asked.snapshot)
         try:
-            with self._lock:  # no round begins before everybody knows whose ticket is whose
+            with self._lock:  # no round begins with a wish whose ticket is not known yet
                 if not self._asked:
                     self._moved = time.monotonic()
                 future = self._loop.submit(
@@ -94,10 +96,10 @@ class Attendant:
                     priority=asked.wish.priority,
                     deadline=asked.deadline,
                     acceleration=acceleration,
-                    snapshot=None if asked.snapshot is None else pickle.loads(asked.snapshot),
+                    snapshot=snapshot,
                     previews=self._previews(asked),
                 )
-                self._asked[future.number] = _Asked(asked, future)
+                self._asked[future.number] = _Asked(asked, future, 0 if snapshot is None else snapshot.row)
                 self._numbers[asked.ticket] = future.number
                 plan = engine.plan(request, acceleration)
                 guided = int((plan.guidance != 1).sum())
@@ -124,11 +126,10 @@ class Attendant:
             asked.future.cancel()
 
     def _done(self, ticket: str, future: Future[Served]) -> None:
-        with self._lock:
-            number = self._numbers.pop(ticket, None)
-            if number is not None:
-                self._asked.pop(number, None)
-                self._ended[number] = ticket
+        number = self._numbers.pop(ticket, None)
+        if number is not None:
+            self._ended[number] = ticket
+            self._asked.pop(number, None)
         if future.cancelled():
             self._wire.send(Dropped(ticket))
             return
@@ -147,6 +148,9 @@ class Attendant:
 
     def _before_round(self, decided: Round) -> None:
         self._moved = time.monotonic()
+        if any(number not in self._asked for number in decided.admit):
+            with self._lock:  # it is just being submitted
+                pass
         tickets = self._tickets(decided.admit)
         if tickets:
             self._wire.send(Entered(tuple(tickets.values())))
@@ -155,8 +159,7 @@ class Attendant:
         self._moved = time.monotonic()
         seen = round_seen(self._settings.replica, self._tickets, self._room.policy, state, decided, report)
         self._wire.send(Turned(replace(seen, seconds=time.monotonic() - state.now)))
-        with self._lock:
-            self._ended.clear()
+        self._ended.clear()
         for row in seen.rows:
             self._save(row.ticket, row.row)
 
@@ -171,9 +174,9 @@ class Attendant:
             self._wire.send(Saved(ticket, row, pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL)))
 
     def _tickets(self, numbers: Iterable[int]) -> dict[int, str]:
-        with self._lock:
-            known = {number: self._asked[number].submit.ticket for number in numbers if number in self._asked}
-            return {**known, **{number: self._ended[number] for number in numbers if number in self._ended}}
+        asked = {number: self._asked.get(number) for number in numbers}
+        found = {number: self._ended.get(number) if one is None else one.submit.ticket for number, one in asked.items()}
+        return {number: ticket for number, ticket in found.items() if ticket is not None}
 
     # -- signs of life ------------------------------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Attendant:
             engine = self._room.engine
             busy = bool(self._asked)
             try:
-                self._wire.send(Beat(time.monotonic(), self._moved, busy, _memory_bytes(), engine.settings.max_rows))
+                self._wire.send(Beat(time.monotonic(), self._moved, busy, _memory_bytes(), engine.max_rows))
             except OSError:
                 os._exit(0)
             time.sleep(self._settings.beat_s)

@@ -33,7 +33,7 @@ def round_seen(
         waiting=report.waiting,
         resident=report.resident,
         finished=report.finished,
-        reason=_reason(state, decided),
+        reason=decided.reason,
         controller=_controller(policy),
     )
 
@@ -55,19 +55,8 @@ def _decode_s(report: RoundReport) -> float:
     return report.decode_s
 
 
-def _reason(state: State, decided: Round) -> str:
-    """Why no more rows ran: "all" ran; no "slots" for who waits; no "memory"; the policy "planned" others for later."""
-    left = len(state.waiting) + len(state.denoising) - len(decided.rows)
-    if left <= 0:
-        return "all"
-    passed_over = len({task.number for task in state.denoising} - set(decided.rows))
-    if passed_over:
-        return "planned"
-    return "slots" if state.free <= len(decided.admit) else "planned"
-
-
 def _controller(policy: Policy) -> dict[str, float]:
     found = getattr(policy, "controller", None)
     if found is None:
         return {}
-    return {"tau": float(found.tau), "chunks": float(found.chunks), "level": float(getattr(found, "level", 0.0))}
+    return {"tau": float(found.tau), "chunks": float(found.chunks), "level": float(found.level)}
