@@ -26,8 +26,8 @@ class ApiContext:
     log: Any
 
 
-def context_of(request: Request) -> ApiContext:
-    """The context of the app that a request came to."""
+async def context_of(request: Request) -> ApiContext:
+    """The context of the app that a request came to. Not a plain function: those are run by threads."""
     context: ApiContext = request.app.state.context
     return context
 

@@ -84,7 +84,7 @@ class Edge:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
         metrics.requests.labels(route, method, str(note.status)).inc()
         metrics.http_seconds.labels(route).observe(note.elapsed_ms / 1000)
-        if note.code is not None:
+        if note.code is not None and scope["path"] not in _QUIET:
             metrics.refusals.labels(note.code).inc()
         if scope["path"] in _QUIET and note.status < 500:
             return

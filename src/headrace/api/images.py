@@ -25,6 +25,7 @@ from headrace.service import Accepted, Event, Failed, Finished, Preview
 router = APIRouter(tags=["images"])
 _ERRORS = documented(400, 401, 403, 404, 408, 413, 422, 429, 500, 503)
 _NOT_OFFERED = documented(401, 403, 404, 413)
+_SMALL = 1 << 16  # bytes of pictures
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
@@ -153,7 +154,9 @@ async def _answer(done: list[Done], asked: Generation, context: ApiContext, requ
         }  # fmt: skip
         return json.dumps(answer).encode("ascii")
 
-    return Response(await context.encoder.run(write), media_type="application/json")
+    size = sum(len(one.encoded.data) for one in done)
+    # Handing a small one over takes longer than writing it.
+    return Response(write() if size < _SMALL else await context.encoder.run(write), media_type="application/json")
 
 
 def _stored(one: Done, asked: Generation, context: ApiContext) -> str:

@@ -47,7 +47,7 @@ class ApiSettings:
     api_keys: tuple[str, ...] = ()
     quality: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    max_body_bytes: int = 1 << 20
+    max_body_bytes: int = 1 << 18  # two prompts of the greatest length, every character escaped
     max_upload_bytes: int = 64 << 20
     body_timeout_s: float = 30.0
     max_pictures: int = 10

@@ -37,11 +37,11 @@ class Asked:
 
 def serve_model(asked: Asked) -> None:
     """Serves until a signal. Raises typed errors of what can be known before the engine starts, and of its start."""
-    from headrace.models.pipelines.folder import inspect
+    from headrace.models.pipelines.folder import find
 
     engine = ServiceSettings(model=asked.model, **asked.engine)
     settings = ApiSettings(**asked.api)
-    inspect(asked.model)
+    find(asked.model)  # the rest of the folder is read by the engine alone: that takes libraries of many megabytes
     listening = listen(asked.host, asked.port)
     with listening:
         run(service_of(engine, asked.cluster), engine, settings, asked, listening)
