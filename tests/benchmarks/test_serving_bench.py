@@ -22,7 +22,7 @@ from headrace.benchmarks._serving.ask import Ask, Style
 from headrace.benchmarks._serving.contest import Contest, contest, warm_up
 from headrace.benchmarks._serving.fault import Faulted, engine_of, killed_under_load
 from headrace.benchmarks._serving.generator import Target
-from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LOW, Draw, Load, streamed
+from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LEAST, LOW, Draw, Load, streamed
 from headrace.benchmarks._serving.measure import QUICK, Scale
 from headrace.benchmarks._serving.outcome import Outcome
 from headrace.benchmarks._serving.overhead import measure_overhead
@@ -91,18 +91,20 @@ def test_pictures_of_who_both_answered_are_compared():
 
 
 def test_loads_are_drawn_at_multiples_of_a_capacity():
-    draw = Draw(400, 2, (2, 4), Style(sized=False))
+    draw = Draw(100.0, 2, (2, 4), Style(sized=False))
     for name, rate in ((LOW, 2.0), (HIGH, 8.0)):
         for turn in draw.load(name, 4.0).turns:
-            assert len(turn) / turn[-1].at == pytest.approx(rate, rel=0.2)
+            assert len(turn) == 100 * rate
+            assert turn[-1].at == pytest.approx(100.0, rel=0.2)
             assert {one.body["steps"] for one in turn} == {2, 3, 4}
     assert draw.load(HIGH, 4.0).turns[0] != draw.load(HIGH, 4.0).turns[1]
     assert all(one.patience_s == pytest.approx(2.0) for one in draw.load(DEADLINES, 4.0).turns[0])
     gaps = np.diff([one.at for one in draw.load(BURST, 4.0).turns[0]])
     assert np.median(gaps) < 0.5 / 4.0
     half = streamed(draw.load(LOW, 4.0), 0.5, 2)
-    assert sum(one.body.get("stream", False) for one in half) == 200
+    assert sum(one.body.get("stream", False) for one in half) == 100
     assert {one.at for one in draw.crowd(5, 0)} == {0.0}
+    assert len(draw.load(LOW, 0.001).turns[0]) == LEAST
 
 
 def test_who_begins_alternates():
@@ -139,11 +141,11 @@ def test_requests_are_written_as_the_server_takes_them(server):
 
 def test_any_server_by_its_address(server, tmp_path, capsys):
     target, _ = server
-    scale = replace(QUICK, requests=4, crowd=2)
+    scale = replace(QUICK, seconds=0.1, crowd=2)
     options = BenchOptions(model="model", url=target.url + "/v1", out=tmp_path)
     figures = serving.run(options, Console(width=100), scale)
     assert (figures["throughput_ratio"], figures["lost"], figures["errors_5xx"]) == (None, 0, 0)
-    assert json.loads((tmp_path / "serving.json").read_text())["runs"][0]["requests"] == 4
+    assert json.loads((tmp_path / "serving.json").read_text())["runs"][0]["requests"] >= LEAST
     assert (tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
     assert "images/s" in capsys.readouterr().out
 
@@ -233,7 +235,7 @@ def test_what_http_adds_is_besides_the_services_time():
 
 
 def test_both_servers_on_a_tiny_model(tiny_model, tmp_path):
-    scale = Scale((HIGH,), requests=6, turns=1, steps=(2, 4), crowd=2, pairs=0, kills=0)
+    scale = Scale((HIGH,), seconds=0.1, turns=1, steps=(2, 4), crowd=2, pairs=0, kills=0)
     options = BenchOptions(model=str(tiny_model("sd1")), out=tmp_path)
     figures = load_benchmark("serving")(options, Console(width=100), scale)
     assert (figures["lost"], figures["errors_5xx"], figures["refused"], figures["answered_twice"]) == (0, 0, 0, 0)

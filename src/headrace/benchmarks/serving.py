@@ -9,8 +9,9 @@ ones before (open loop), each over a connection of its own, and latency counts f
    what each took less what the service itself and the picture's encoding took of it.
 2. The capacity of each: images a second when a crowd of requests is sent at once.
 3. Poisson arrivals at 0.5, 1 and 2 of the *peer's* capacity (low, medium, high), a burst, and deadlines at its
-   capacity: 10 to 30 steps, DPM++ 2M, guidance 4, the model's own size. A quick run has the high load alone. With
-   `--data` a recorded trace (CSV or parquet, see `headrace simulate`) takes their place.
+   capacity: 10 to 30 steps, DPM++ 2M, guidance 4, the model's own size, 30 seconds of arrivals in each of two
+   turns. A quick run has the high load alone. With `--data` a recorded trace (CSV or parquet, see `headrace
+   simulate`) takes their place.
 4. Ours alone: streamed requests with two previews at the low load; and the high load while the engine's process is
    ended with SIGKILL three times.
 
@@ -51,19 +52,21 @@ def run(options: BenchOptions, console: Console, scale: Scale | None = None) -> 
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise HeadraceError(f"{', '.join(missing)} is not installed", "pip install 'headrace[serve]'")
-    from headrace.benchmarks._serving.display import plot, runs_table, summary_line
+    from headrace.benchmarks._serving.display import contest_line, plot, runs_table, summary_line
     from headrace.benchmarks._serving.generator import Target
-    from headrace.benchmarks._serving.measure import FULL, QUICK, compare, measure_url
+    from headrace.benchmarks._serving.measure import FULL, QUICK, Watch, compare, measure_url
 
     scale = scale or (QUICK if options.quick else FULL)
     about: dict[str, object] = {"scale": vars(scale)}
     with bars() as show:
+        # A long run that is broken off has said what it found until then.
+        watch = Watch(show, lambda found: console.print(contest_line(found), highlight=False))
         if options.url is not None:
             target = Target(options.url.rstrip("/").removesuffix("/v1"), options.api_key_env)
-            study = measure_url(target, options.model, options.data, scale, show)
+            study = measure_url(target, options.model, options.data, scale, watch)
             title = options.url
         else:
-            study = compare(options.model, options.device, options.data, scale, show)
+            study = compare(options.model, options.device, options.data, scale, watch)
             title = f"{options.model} on {describe_device(options.device)}"
             about |= {
                 "model": options.model,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from headrace.benchmarks._serving.contest import Contest
 from headrace.benchmarks._serving.outcome import LOST
 from headrace.benchmarks._serving.study import OURS, PEER, Study
-from headrace.benchmarks._serving.summary import Summary
+from headrace.benchmarks._serving.summary import Summary, summarise
 from headrace.files import write_file
 
 _COLOURS = {OURS: "#2a6f97", PEER: "#b9c6d0"}
@@ -30,6 +31,15 @@ def runs_table(study: Study, title: str) -> Table:
         last = number + 1 == len(runs) or runs[number + 1][0] != load
         table.add_row(load if first else "", server, *(line[name] for name in shown), end_section=last)
     return table
+
+
+def contest_line(found: Contest) -> str:
+    """A load that is over, in a line."""
+    parts = []
+    for server, turns in found.turns.items():
+        one = summarise(turns)
+        parts.append(f"{server} {one.throughput:.3g} images/s, P99 {_seconds(one.p99_s) or '-'} s, {one.lost} lost")
+    return f"{found.load.name}: {'; '.join(parts)}"
 
 
 def _cells(one: Summary) -> dict[str, str]:

@@ -14,6 +14,7 @@ LOADS = {LOW: 0.5, MEDIUM: 1.0, HIGH: 2.0}  # of the capacity
 BURST, BURST_LOAD = "burst", 0.5  # half of the requests at once, the others at this load
 DEADLINES, DEADLINE_LOAD, PATIENCE = "deadlines", 1.0, 8.0  # patience in pictures' times at the capacity
 RECORDED = "recorded"
+LEAST, MOST = 10, 1000  # requests of a turn
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,30 @@ class Load:
 
 @dataclass(frozen=True)
 class Draw:
-    """How loads are drawn: `requests` in each of `turns` turns, with `steps` uniform between two bounds."""
+    """How loads are drawn.
 
-    requests: int
+    Attributes:
+        seconds: that the arrivals of a turn take, about: a fast server gets more of them than a slow one.
+        turns: of each load.
+        steps: fewest and most of a request, uniform between.
+        style: how requests are written.
+    """
+
+    seconds: float
     turns: int
     steps: tuple[int, int]
     style: Style
 
     def load(self, name: str, capacity: float) -> Load:
         """By its name (`LOADS`, `BURST` or `DEADLINES`); `capacity` in pictures a second."""
-        mix = Mix(steps=self.steps)
+        draw, mix = poisson, Mix(steps=self.steps)
+        share, crowd = LOADS.get(name, DEADLINE_LOAD), 1
         if name == BURST:
-            traces = [burst(self.requests, BURST_LOAD * capacity, mix, seed) for seed in range(self.turns)]
+            draw, share, crowd = burst, BURST_LOAD, 2  # as many again come with the burst
         elif name == DEADLINES:
-            hurried = replace(mix, patience=PATIENCE / capacity)
-            traces = [poisson(self.requests, DEADLINE_LOAD * capacity, hurried, seed) for seed in range(self.turns)]
-        else:
-            traces = [poisson(self.requests, LOADS[name] * capacity, mix, seed) for seed in range(self.turns)]
+            mix = replace(mix, patience=PATIENCE / capacity)
+        count = min(MOST, max(LEAST, round(crowd * share * capacity * self.seconds)))
+        traces = [draw(count, share * capacity, mix, seed) for seed in range(self.turns)]
         return Load(name, [asks(trace, self.style) for trace in traces])
 
     def crowd(self, count: int, turn: int) -> list[Ask]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ import httpx
 from headrace.benchmarks._progress import Show
 from headrace.benchmarks._prompts import PROMPTS
 from headrace.benchmarks._serving.ask import Style
-from headrace.benchmarks._serving.contest import capacities, contest, warm_up
+from headrace.benchmarks._serving.contest import Contest, capacities, contest, warm_up
 from headrace.benchmarks._serving.fault import killed_under_load
 from headrace.benchmarks._serving.generator import Job, Target
-from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LOW, MEDIUM, Draw, recorded, streamed
+from headrace.benchmarks._serving.loads import BURST, DEADLINES, HIGH, LOW, MEDIUM, Draw, Load, recorded, streamed
 from headrace.benchmarks._serving.overhead import Overhead, measure_overhead
 from headrace.benchmarks._serving.peer import check_prompts
 from headrace.benchmarks._serving.process import run_load
@@ -37,7 +38,7 @@ class Scale:
 
     Attributes:
         loads: names of those that both servers get.
-        requests: in each turn of a load.
+        seconds: that the arrivals of a turn take, about.
         turns: of each load.
         steps: fewest and most of a request.
         crowd: requests that are sent at once to measure a capacity.
@@ -46,7 +47,7 @@ class Scale:
     """
 
     loads: tuple[str, ...]
-    requests: int
+    seconds: float
     turns: int
     steps: tuple[int, int]
     crowd: int
@@ -54,11 +55,19 @@ class Scale:
     kills: int
 
 
-FULL = Scale((LOW, MEDIUM, HIGH, BURST, DEADLINES), requests=24, turns=2, steps=(10, 30), crowd=16, pairs=100, kills=3)
-QUICK = Scale((HIGH,), requests=16, turns=1, steps=(10, 20), crowd=8, pairs=20, kills=0)
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how far it is, and of every load that is over."""
+
+    show: Show
+    tell: Callable[[Contest], None]
 
 
-def compare(model: str, device: str, trace: Path | None, scale: Scale, show: Show) -> Study:
+FULL = Scale((LOW, MEDIUM, HIGH, BURST, DEADLINES), seconds=30, turns=2, steps=(10, 30), crowd=16, pairs=50, kills=3)
+QUICK = Scale((HIGH,), seconds=2, turns=1, steps=(10, 20), crowd=8, pairs=20, kills=0)
+
+
+def compare(model: str, device: str, trace: Path | None, scale: Scale, watch: Watch) -> Study:
     """`headrace serve` beside the plain server, both with `model`; a `trace` takes the place of the drawn loads.
 
     Raises `ServiceError` where a server does not start, `TraceError`, and `ModelError`.
@@ -66,27 +75,27 @@ def compare(model: str, device: str, trace: Path | None, scale: Scale, show: Sho
     check_prompts(model)
     style = Style(sized=False, guidance=GUIDANCE, solver=SOLVER)
     given = None if trace is None else recorded(load_trace(trace), replace(style, sized=True))
-    overhead = measure_http(model, device, scale.pairs, show) if scale.pairs else None
+    overhead = measure_http(model, device, scale.pairs, watch.show) if scale.pairs else None
     with told_to_end(), peer_server(model, device) as peer, headrace_server(model, device) as ours:
         for server in (peer, ours):
             server.wait()
         targets = {PEER: peer.target, OURS: ours.target}
-        draw = Draw(scale.requests, scale.turns, scale.steps, style)
+        draw = Draw(scale.seconds, scale.turns, scale.steps, style)
         warm_up(targets, draw.crowd(2, turn=-1))
-        found = capacities(targets, draw, scale.crowd, scale.turns, show)
+        found = capacities(targets, draw, scale.crowd, scale.turns, watch.show)
         loads = [given] if given else [draw.load(name, found[PEER]) for name in scale.loads]
-        study = Study(OURS, found, [contest(load, targets, show) for load in loads], overhead=overhead)
+        study = Study(OURS, found, _contests(loads, targets, watch), overhead=overhead)
         if not scale.kills:
             return study
         calm = given or draw.load(LOW, found[PEER])
-        previews = run_load(Job(ours.target, streamed(calm, 1.0, _PREVIEWS)), partial(show, "streamed"))
+        previews = run_load(Job(ours.target, streamed(calm, 1.0, _PREVIEWS)), partial(watch.show, "streamed"))
         hit = streamed(given or draw.load(HIGH, found[PEER]), 0.5, _PREVIEWS)
         return replace(
-            study, previews=previews, faulted=killed_under_load(ours.target, ours.pid, hit, scale.kills, show)
+            study, previews=previews, faulted=killed_under_load(ours.target, ours.pid, hit, scale.kills, watch.show)
         )
 
 
-def measure_url(target: Target, model: str | None, trace: Path | None, scale: Scale, show: Show) -> Study:
+def measure_url(target: Target, model: str | None, trace: Path | None, scale: Scale, watch: Watch) -> Study:
     """Any server of OpenAI's images API, at multiples of its own capacity; or a `trace`, as it is.
 
     Raises `HeadraceError` where it does not answer or has another model, and `TraceError`.
@@ -96,15 +105,23 @@ def measure_url(target: Target, model: str | None, trace: Path | None, scale: Sc
     name = httpx.URL(target.url).netloc.decode("ascii")
     targets = {name: target}
     if given is not None:
-        return Study(name, {}, [contest(recorded(given, replace(style, sized=True)), targets, show)])
-    draw = Draw(scale.requests, scale.turns, scale.steps, style)
+        return Study(name, {}, _contests([recorded(given, replace(style, sized=True))], targets, watch))
+    draw = Draw(scale.seconds, scale.turns, scale.steps, style)
     warm_up(targets, draw.crowd(2, turn=-1))
-    found = capacities(targets, draw, scale.crowd, scale.turns, show)
-    contests = [contest(draw.load(load, found[name]), targets, show) for load in scale.loads]
+    found = capacities(targets, draw, scale.crowd, scale.turns, watch.show)
+    contests = _contests([draw.load(load, found[name]) for load in scale.loads], targets, watch)
     if not style.extended:
         return Study(name, found, contests)
-    previews = run_load(Job(target, streamed(contests[0].load, 1.0, _PREVIEWS)), partial(show, "streamed"))
+    previews = run_load(Job(target, streamed(contests[0].load, 1.0, _PREVIEWS)), partial(watch.show, "streamed"))
     return Study(name, found, contests, previews)
+
+
+def _contests(loads: Sequence[Load], targets: Mapping[str, Target], watch: Watch) -> list[Contest]:
+    found = []
+    for load in loads:
+        found.append(contest(load, targets, watch.show))
+        watch.tell(found[-1])
+    return found
 
 
 def measure_http(model: str, device: str, pairs: int, show: Show) -> Overhead:
