@@ -218,3 +218,4 @@ def test_a_model_that_makes_several_pictures_of_one_request_is_asked_less_often(
     assert len(body["data"]) == 6
     assert [one["headrace"]["seed"] for one in body["data"]] == [2, 2, 2, 2, 3, 3]
     assert [one["headrace"]["picture"] for one in body["data"]] == [0, 1, 2, 3, 4, 5]
+    assert body["usage"]["output_tokens"] == 40

@@ -7,6 +7,7 @@ from fake_service import FakeService
 from http_app import GENERATIONS, Lines, call, calling
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.api.app import create_app
 from headrace.api.picture_store import PictureStore
 from headrace.api.settings import ApiSettings
 from headrace.errors import BusyError, NotReadyError
@@ -93,7 +94,7 @@ def test_a_request_is_one_line_without_its_prompt_or_its_users_name():
     (line,) = lines
     assert (line["request_id"], line["status"], line["path"], line["rows"]) == ("trace-1", 200, GENERATIONS, 40)
     assert line["tickets"] == ["t1", "t2"]
-    assert line["ms"] > 0
+    assert line["ms"] > line["times_ms"]["encoding"] > 0
     assert len(line["user"]) == 16
     assert "jane" not in str(line)
     assert "secret" not in str(line)
@@ -102,6 +103,26 @@ def test_a_request_is_one_line_without_its_prompt_or_its_users_name():
 def test_prompts_are_logged_where_the_operator_asks_for_it():
     _, _, (line,) = story(FakeService(), {"prompt": "a wish"}, settings=ApiSettings(log_prompts=True))
     assert line["prompt"] == "a wish"
+
+
+def test_a_path_writes_no_lines_of_its_own_into_the_log():
+    lines = Lines()
+
+    async def asked():
+        async with calling(FakeService(), lines=lines) as http:
+            await http.get("/v1/x%0Arequest%20status=200" + "y" * 500)
+
+    asyncio.run(asked())
+    (line,) = lines.records
+    assert line["path"].startswith("/v1/x%0Arequest%20status%3D200")
+    assert len(line["path"]) < 300
+
+
+def test_the_documentation_says_where_a_key_is_asked_for():
+    app = create_app(FakeService(), ApiSettings(api_keys=("k",)))
+    paths = app.openapi()["paths"]
+    assert paths[GENERATIONS]["post"]["security"]
+    assert "security" not in paths["/healthz"]["get"]
 
 
 @pytest.mark.parametrize("given", ["two words", "x" * 101, "<script>"])

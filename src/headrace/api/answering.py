@@ -16,7 +16,10 @@ from headrace.software import software
 
 @dataclass(frozen=True)
 class Done:
-    """One picture's file and how it was made; `number` counts the request's pictures from 0."""
+    """One picture's file and how it was made; `number` counts the request's pictures from 0.
+
+    `rows` of the plan were evaluated for it; 0 where those of another one made it, too.
+    """
 
     number: int
     encoded: Encoded
@@ -62,7 +65,11 @@ class Answering:
             **_plain(event.settings), **_told(written), "picture": number, "rows": rows,
             "attempts": event.timing.attempts, "times_ms": _times(event, encoded),
         }  # fmt: skip
-        return Done(number, encoded, told, rows)
+        own = rows if place == 0 else 0  # several pictures of one wish share its rows
+        if self._note is not None:
+            self._note.fields["rows"] = self._note.fields.get("rows", 0) + own
+            self._note.fields["times_ms"] = told["times_ms"]
+        return Done(number, encoded, told, own)
 
     def _identity(self, wish: Wish) -> dict[str, Any]:
         """What the picture depends on, as `headrace generate` writes it; what the model fills in comes on top."""

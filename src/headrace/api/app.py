@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -54,8 +55,10 @@ def create_app(service: Service, settings: ApiSettings | None = None, log: Any =
         (HTTPException, answer_http_exception),
     ):
         app.add_exception_handler(kind, answer)
-    for part in (images, models, health):
-        app.include_router(part.router)
+    # `Guard` asks for the key: this says so in the documentation.
+    keyed = [Depends(HTTPBearer(auto_error=False))] if settings.api_keys else []
+    for part, asks in ((images, keyed), (models, keyed), (health, [])):
+        app.include_router(part.router, dependencies=asks)
     add_parts(app, context)
     return app
 

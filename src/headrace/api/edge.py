@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,7 +61,7 @@ class Edge:
                 return
             await self._app(scope, receive, send)
         except Exception:
-            self._context.log.error("unexpected", exc_info=True, request_id=note.request_id, path=scope["path"])
+            self._context.log.error("unexpected", exc_info=True, request_id=note.request_id)
             if note.status == 0:
                 message = f"something went wrong here that should not have. Its log calls it {note.request_id}"
                 await answer(ApiError(500, message, "internal_error"), scope, receive, send)
@@ -92,7 +94,7 @@ class Edge:
         # 503 and 501 are what should be said then.
         say = log.error if note.status == 500 else log.warning if note.status > 500 else log.info
         say(
-            "request", request_id=note.request_id, method=scope["method"], path=scope["path"], status=note.status,
+            "request", request_id=note.request_id, method=method, path=quote(scope["path"][:200]), status=note.status,
             ms=round(note.elapsed_ms, 2), **({"code": note.code} if note.code else {}), **note.fields,
         )  # fmt: skip
 

@@ -52,7 +52,6 @@ async def generate(body: ImageRequest, request: Request, context: Context) -> Re
             started = await unless_gone(_started(flight), request.receive)
             return _stream(flight.handed_on(), started, answering, context, note)
         done = await unless_gone(_all_done(flight, answering), request.receive)
-        note.fields["rows"] = sum(one.rows for one in done)
         return await _answer(done, asked, context, request)
     except GoneError:
         context.metrics.disconnects.inc()
@@ -85,7 +84,9 @@ async def picture(name: str, context: Context) -> Response:
     if found is None:
         raise ApiError(404, "there is no such picture any more. Ask for it again", "picture_not_found")
     kept = f"private, max-age={context.store.seconds_left(found)}, immutable"
-    return Response(found.data, headers={"Cache-Control": kept}, media_type=found.media_type)
+    # Whoever was given its name may show it, on any page.
+    headers = {"Cache-Control": kept, "Cross-Origin-Resource-Policy": "cross-origin"}
+    return Response(found.data, headers=headers, media_type=found.media_type)
 
 
 @router.post("/v1/images/edits", summary="Not offered", status_code=404, responses=_NOT_OFFERED)
