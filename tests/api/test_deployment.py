@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -249,3 +250,11 @@ def test_alerts_say_what_is_wrong():
     rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
     assert all(rule["alert"].startswith("Headrace") and rule["annotations"]["summary"] for rule in rules)
     assert len({rule["alert"] for rule in rules}) == len(rules)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_understands_the_unit(tmp_path):
+    unit = tmp_path / "headrace.service"
+    unit.write_text(UNIT.replace("/opt/headrace/bin/headrace", shutil.which("true")))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

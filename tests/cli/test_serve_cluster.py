@@ -1,5 +1,7 @@
 """`headrace serve --cluster`: what its options ask for, before anything is started."""
 
+import importlib.util
+
 import pytest
 
 from headrace.cli.serve_options import cluster_of
@@ -36,8 +38,8 @@ def test_without_ray_the_command_that_installs_it_is_named():
         check_installed("a_ray_that_is_not_there")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra cluster is not installed")
 def test_a_replica_has_its_gpu_to_itself():
-    pytest.importorskip("ray", reason="the extra cluster is not installed")
     with pytest.raises(ServiceError, match="--device cuda"):
         service_of(ServiceSettings(model="emoji", device="cuda:1"), ClusterSettings(replicas=2))
     service = service_of(ServiceSettings(model="emoji"), ClusterSettings(replicas=2))

@@ -204,8 +204,8 @@ class Ear:
     def kinds(self) -> list[str]:
         return [type(event).__name__ for event in self.heard]
 
-    def wait(self) -> object:
-        assert self.over.wait(10), self.heard
+    def wait(self, seconds: float = 10.0) -> object:
+        assert self.over.wait(seconds), self.heard
         return self.heard[-1]
 
 

@@ -16,12 +16,10 @@ class Roster:
 
     Attributes:
         lost: replicas that went without being asked to.
-        ever: how many there were.
     """
 
     standings: dict[str, Standing] = field(default_factory=dict)
     lost: int = 0
-    ever: int = 0
     _past_restarts: int = 0
 
     def add(self, name: str) -> Standing:
@@ -29,7 +27,6 @@ class Roster:
         taken = {one.number for one in self.standings.values()}
         number = next(n for n in range(len(taken) + 1) if n not in taken)
         standing = self.standings[name] = Standing(name, number)
-        self.ever += 1
         return standing
 
     def remove(self, name: str, lost: bool) -> None:
