@@ -5,9 +5,12 @@ import { bins, drawChart } from "./chart.js";
 import { $, bytes, compact, h, seconds } from "./dom.js";
 import { drawTimeline } from "./timeline.js";
 
+// Why a round held no more rows (`RoundSeen.reason`).
 const REASONS = {
-  all: "all rows there were", saturation: "the network is saturated", slots: "no slot was free", memory: "no memory was free",
-  planned: "planned for a later round", deadline: "a deadline came first",
+  all: "everyone's rows", slots: "no free slot", room: "no room in memory", saturation: "the network saturated",
+  budget: "the largest batch", size: "one size of picture", stage: "one stage of the cycle", decoding: "decodings first",
+  fairness: "the overtaken first", turn: "one after another", batch: "a closed batch", window: "a collecting batch",
+  planned: "a plan for later rounds", memory: "no room in memory",
 };
 const SETTINGS = { tau: "Skip window τ", chunks: "Decoder chunks", level: "Skip level" };
 const FRAME_MS = 40;
@@ -169,7 +172,7 @@ export class EngineView {
       ["Policy", status.policy || "–"],
       ["Rows in one call", status.max_rows ? `at most ${status.max_rows}` : null],
       ...Object.entries(newest?.controller ?? {}).map(([name, value]) => [SETTINGS[name] ?? name, String(Number(value.toPrecision(3)))]),
-      ["Rounds end with", reason ? `${REASONS[reason[0]] ?? reason[0]} (${Math.round((100 * reason[1]) / recent.length)}%)` : null],
+      ["Rounds hold", reason ? `${REASONS[reason[0]] ?? reason[0]} (${Math.round((100 * reason[1]) / recent.length)}%)` : null],
       ["Done, failed, cancelled", `${status.finished}, ${status.failed}, ${status.cancelled}`],
       ["Engine restarts", status.restarts || null],
       ["Failed alone after crashes", status.poisoned || null],
@@ -191,7 +194,7 @@ function words(round) {
     `network ${seconds(round.unet)}`,
     round.chunks.length ? `${round.chunks.length} chunks, decoder ${seconds(round.decode)}` : null,
     `${round.waiting} waiting`,
-    round.reason ? `ended with ${REASONS[round.reason] ?? round.reason}` : null,
+    round.reason ? `held ${REASONS[round.reason] ?? round.reason}` : null,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -125,13 +125,18 @@ class Card {
   }
 
   showPreview({ blob, row, rows }) {
+    const before = this.url;
+    this.url = null;
     const image = this.image(blob, `Preview after ${row} of ${rows} rows`);
     image.classList.add("preview");
-    this.frame.querySelector("img")?.remove();
-    this.frame.querySelector(".badge")?.remove();
-    this.waiting?.remove();
-    this.frame.prepend(image, h("span", { class: "badge" }, `row ${row} of ${rows}`));
     this.bar.style.width = `${(100 * row) / rows}%`;
+    const swap = () => {
+      if (before) URL.revokeObjectURL(before);
+      if (this.element.dataset.state !== "making") return;
+      for (const old of this.frame.querySelectorAll("img, .badge, .wait")) old.remove();
+      this.frame.prepend(image, h("span", { class: "badge" }, `row ${row} of ${rows}`));
+    };
+    image.decode().then(swap, swap); // nothing flickers in between
   }
 
   showDone() {
