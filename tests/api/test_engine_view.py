@@ -102,7 +102,8 @@ def test_costs_are_in_rows_before_anything_ran_and_in_seconds_after(server):
         assert cost(size="96x64")["relative"] == 4
         assert (cost(solver="heun")["rows"], rows_of(10, "euler")) == (39, 10)
         fast = cost(acceleration="fast")
-        assert (fast["steps"], fast["speedup"]) == (12, 1.7)
+        assert (fast["steps"], fast["speedup"], fast["relative"]) == (12, 1.7, pytest.approx(1 / 1.7))
+        assert cost(acceleration="fast", steps=24)["relative"] == pytest.approx(2 / 1.7)
         client.images.generate(prompt="x")
         wait_for(lambda: cost()["seconds"] is not None)
         assert cost(steps=10)["seconds"] == pytest.approx(cost()["seconds"] / 2, rel=0.5)

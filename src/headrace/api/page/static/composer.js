@@ -205,7 +205,7 @@ export class Composer {
     $("estimate-time").textContent = alone === null ? "–" : `≈ ${seconds(alone)}`;
     $("estimate-time").title = alone === null ? "Known after the first picture" : cost.wait_seconds > 0.05 ? `of it ${seconds(cost.wait_seconds)} in the queue` : "";
     $("estimate-rows").textContent = compact(cost.network_rows);
-    $("estimate-work").textContent = times(cost.relative / (cost.speedup ?? 1));
+    $("estimate-work").textContent = times(cost.relative);
     const each = cost.seconds === null ? null : cost.seconds / cost.pictures / cost.steps;
     $("steps-cost").textContent = each === null ? `${cost.rows} rows` : `${seconds(each)} each`;
     $("guidance-cost").textContent = cost.guided ? "doubles the rows" : "off: half the rows";

@@ -48,7 +48,7 @@ function makingOf({ settings = {} }) {
   const several = settings.attempts > 1 ? `${settings.attempts}, after the engine was lost` : null;
   return [
     ["Acceleration", settings.acceleration ?? "none: plain sampling"],
-    ["Network rows", settings.rows],
+    ["Rows", settings.rows],
     ["Guidance left out", unguided ? `in ${unguided} of ${settings.rows} rows` : null],
     ["Rows shared", fused ? `${fused} with other pictures` : null],
     ["Attempts", several],
