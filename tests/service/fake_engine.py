@@ -22,7 +22,7 @@ import numpy as np
 
 from headrace.errors import ExecutionError, ModelError, RequestError
 from headrace.service.messages import (
-    Beat, Broken, Drop, Dropped, Entered, Fell, Made, Planned, Ready, Saved, Shown, Stop, Submit, Turned,
+    Beat, Begin, Broken, Drop, Dropped, Entered, Fell, Made, Planned, Ready, Saved, Shown, Stop, Submit, Turned,
 )  # fmt: skip
 from headrace.service.model_card import AccelerationCard, ModelCard
 from headrace.service.status import RoundSeen, RowSeen
@@ -160,7 +160,13 @@ class FakeEngine:
 
 def main(descriptor):
     wire = Wire(Connection(descriptor))
-    settings = wire.receive().settings
+    try:
+        begin = wire.receive()
+    except (EOFError, OSError):
+        return
+    if not isinstance(begin, Begin):
+        return
+    settings = begin.settings
     if settings.policy_options.get("broken"):
         wire.send(Broken(ModelError("there is no such model")))
         os._exit(3)

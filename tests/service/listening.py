@@ -10,7 +10,7 @@ from headrace.service.events import Accepted, Failed, Finished, Preview
 from headrace.service.settings import ServiceSettings
 from headrace.service.supervisor import Supervisor
 
-PATIENCE_S = 60  # for what takes a moment
+PATIENCE_S = 240  # for what takes a moment
 
 
 class Ears:

@@ -9,7 +9,7 @@ import pytest
 from listening import Ears, eventually
 from service_rooms import POISON
 
-from headrace.errors import ModelNotFoundError, PoisonError, RequestError
+from headrace.errors import PoisonError, RequestError
 from headrace.request import Request
 from headrace.service import Finished, Preview, ServiceSettings, Supervisor, Wish
 
@@ -63,11 +63,6 @@ def test_pictures_are_those_of_an_undisturbed_engine_whatever_happens_to_the_pro
     seen = [row for one in rounds for row in one.rows if row.ticket == tickets[-1]]
     assert [row.row for row in seen][-1] == len(expected[-1].plan)
     assert all(one.seconds > 0 and one.network_rows >= len(one.rows) for one in rounds)
-
-
-def test_what_is_wrong_with_the_model_is_told_without_waiting(tmp_path):
-    with pytest.raises(ModelNotFoundError, match="there is no model"):
-        Supervisor(ServiceSettings(str(tmp_path / "nothing"))).start(START_S)
 
 
 def test_requests_that_only_planning_can_refuse_come_back_with_the_field(tiny_model):

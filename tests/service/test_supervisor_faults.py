@@ -166,3 +166,26 @@ def test_previews_come_once_each_though_the_process_dies_between_them():
             eventually(lambda: service.status().state == "ready")
         assert right(ears.over([ticket])[0], wish)
     assert [event.index for event in ears.events[ticket] if isinstance(event, Preview)] == [0, 1, 2]
+
+
+def test_a_process_that_stands_by_takes_over():
+    ears = Ears()
+    asked = wishes(6)
+    with fake_service(standby=True, policy_options={"round_s": 0.01}) as service:
+        eventually(lambda: len(children(os.getpid())) == 2)
+        second = children(os.getpid()) - {*service.process_ids}
+        tickets = [service.submit(wish, ears) for wish in asked]
+        eventually(lambda: service.status().load.denoising)
+        os.kill(service.process_ids[0], signal.SIGKILL)
+        ends = ears.over(tickets)
+        assert {*service.process_ids} == second
+    assert all(right(event, wish) for event, wish in zip(ends, asked, strict=True))
+    eventually(lambda: not children(os.getpid()))
+
+
+def children(parent):
+    found = set()
+    for task in os.listdir(f"/proc/{parent}/task"):
+        with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
+            found |= {int(number) for number in file.read().split()}
+    return found

@@ -7,34 +7,19 @@ import threading
 import time
 
 from headrace.errors import HeadraceError, PoisonError, ServiceError
+from headrace.service import messages as said
 from headrace.service.deaths import from_outside, memory_killings
 from headrace.service.held import Held
 from headrace.service.house import House
-from headrace.service.messages import (
-    Beat,
-    Begin,
-    Broken,
-    Drop,
-    Dropped,
-    Entered,
-    Fell,
-    FromEngine,
-    Made,
-    Planned,
-    Ready,
-    Saved,
-    Shown,
-    Submit,
-    Turned,
-)
 from headrace.service.model_card import ModelCard
 from headrace.service.process import EngineProcess, in_words
+from headrace.service.pulse import Pulse
 from headrace.service.quarantine import Quarantine
 from headrace.service.restarts import Restarts
 from headrace.service.settings import ServiceSettings
+from headrace.service.standby import Standby
 from headrace.serving.latency_table import LatencyTable
 
-_PATIENCE = 10  # times the longest round so far is no stall
 _SETTLED_S = 10.0  # a process that dies with nothing to do before this is as good as one that did not start
 
 
@@ -57,13 +42,14 @@ class Attempts:
         self._quarantine = Quarantine(settings.kills)
         self._restarts = Restarts(settings.failed_starts, settings.backoff_s)
         self._process: EngineProcess | None = None
+        self._standby = Standby(
+            lambda: EngineProcess(settings.program, self._on_message, self._on_end), settings.standby
+        )
         self._ready = False
         self._due = 0.0  # when the next process is to be started
         self._began = 0.0  # when the present one was started, and later when it was ready
         self._killings = 0
-        self._beat: Beat | None = None
-        self._heard = 0.0
-        self._longest_s = 0.0
+        self._pulse = Pulse(settings.start_s, settings.stall_s)
         self._start_s = 0.0  # that the last start took
         self._sent = 0
         self._table: LatencyTable | None = None
@@ -106,31 +92,32 @@ class Attempts:
         if self._process is None:
             if now >= self._due:
                 self._start(now)
-        elif self._hangs(now):
+        elif self._pulse.hangs(now):
             self._process.kill(hung=True)
+        elif self._ready:
+            self._standby.look(now)
 
     def _start(self, now: float) -> None:
-        self._ready, self._beat = False, None
+        self._ready = False
         self._began = now
+        self._pulse.began(now)
         self._killings = memory_killings()
-        self._process = EngineProcess(Begin(self._settings, self._table), self._on_message, self._on_end)
-
-    def _hangs(self, now: float) -> bool:
-        if not self._ready:
-            return now - self._began > self._settings.start_s
-        limit = max(self._settings.stall_s, _PATIENCE * self._longest_s)
-        beat = self._beat
-        return now - self._heard > limit or (beat is not None and beat.busy and now - beat.moved > limit)
+        self._process = self._standby.take()
+        self._process.send(said.Begin(self._settings, self._table))
 
     def stop(self) -> None:
         """Ends the process. Without the lock."""
-        process, self._process = self._process, None
-        self._ready = False
+        process, ready = self._process, self._ready
+        self._process, self._ready = None, False
+        self._standby.stop()
         if process is not None:
+            if not ready:
+                process.kill()  # it has nothing to end well
             process.stop()
 
     def _on_end(self, process: EngineProcess, status: int) -> None:
         with self._changed:
+            self._standby.ended(process)
             if process is not self._process or process.stopped:
                 return
             self._process = None
@@ -154,9 +141,7 @@ class Attempts:
 
     def _blame(self, outside: bool) -> None:
         """Finds who ran when the process died; fails the poison."""
-        running = {held.ticket: held.row for held in self._house.held if held.resident}
-        if not outside:
-            running |= self._checked_last()
+        running = self._house.running(checked=not outside)
         if running:
             poison = self._quarantine.killed(running) if outside else self._quarantine.crashed(running)
             for ticket in poison:
@@ -165,12 +150,6 @@ class Attempts:
             self._restarts.went_well()
         elif not self._ready or (not running and time.monotonic() - self._began < _SETTLED_S):
             self._restarts.failed(outside)
-
-    def _checked_last(self) -> dict[str, int]:
-        """The wish that the process was checking: the first one that it was sent and said nothing of."""
-        unheard = (held for held in self._house.held if held.sent and not held.planned)
-        first = min(unheard, key=lambda held: held.order, default=None)
-        return {} if first is None else {first.ticket: 0}
 
     def _poison(self, ticket: str) -> None:
         held = self._house.get(ticket)
@@ -208,7 +187,9 @@ class Attempts:
         held.sent, held.order = True, self._sent
         held.attempts += 1
         process.send(
-            Submit(held.ticket, held.wish, held.submitted, held.deadline, held.snapshot, held.previews, checkpoint_rows)
+            said.Submit(
+                held.ticket, held.wish, held.submitted, held.deadline, held.snapshot, held.previews, checkpoint_rows
+            )
         )
 
     def cancel(self, ticket: str) -> bool:
@@ -234,43 +215,43 @@ class Attempts:
         """A wish is over; where the process still has it, it drops it."""
         self._quarantine.over(held.ticket)
         if held.sent and self._process is not None:
-            self._process.send(Drop(held.ticket))
+            self._process.send(said.Drop(held.ticket))
         self.hand_out()
         if self._house.empty:
             self._changed.notify_all()
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def _on_message(self, process: EngineProcess, message: FromEngine) -> None:
+    def _on_message(self, process: EngineProcess, message: said.FromEngine) -> None:
         with self._changed:
             if process is not self._process:
                 return
-            self._heard = time.monotonic()
+            self._pulse.heard = now = time.monotonic()
             match message:
-                case Ready():
-                    self._on_ready(message)
-                case Broken(error):
+                case said.Ready():
+                    self._on_ready(message, now)
+                case said.Broken(error):
                     self._on_broken(error)
-                case Beat():
-                    self._beat = message
+                case said.Beat():
+                    self._pulse.beat = message
                     self.memory_bytes, self.max_rows = message.memory_bytes, message.max_rows
-                case Turned(seen):
+                case said.Turned(seen):
                     self._restarts.went_well()
-                    self._longest_s = max(self._longest_s, seen.seconds)
+                    self._pulse.turned(seen.seconds)
                     self._house.turned(seen)
-                case Entered(tickets):
-                    self._house.enter(tickets, self._heard)
+                case said.Entered(tickets):
+                    self._house.enter(tickets, now)
                 case _:
                     held = self._house.get(message.ticket)
                     if held is not None:
                         self._on_wish(held, message)
 
-    def _on_ready(self, ready: Ready) -> None:
+    def _on_ready(self, ready: said.Ready, now: float) -> None:
         self._ready = True
+        self._pulse.ready()
         self.card, self.policy, self._table = ready.card, ready.policy, ready.table
         self.trouble = ""
-        self._start_s = self._heard - self._began
-        self._began = self._heard
+        self._start_s, self._began = now - self._began, now
         self._house.outlook.ready(ready.card, ready.table)
         self.hand_out()
         self._changed.notify_all()
@@ -280,25 +261,27 @@ class Attempts:
             self.give_up(error)  # it never worked, and will not without a change
         self.trouble = str(error)
 
-    def _on_wish(self, held: Held, message: Planned | Shown | Saved | Made | Fell | Dropped) -> None:
+    def _on_wish(
+        self, held: Held, message: said.Planned | said.Shown | said.Saved | said.Made | said.Fell | said.Dropped
+    ) -> None:
         match message:
-            case Planned():
+            case said.Planned():
                 self._house.accept(held, message)
-            case Shown():
+            case said.Shown():
                 self._house.show(held, message)
-            case Saved(ticket, row, snapshot):
+            case said.Saved(ticket, row, snapshot):
                 self._house.save(held, row, snapshot)
                 if self._quarantine.moved(ticket, row):
                     self._park(held)
-            case Made():
+            case said.Made():
                 self._house.finish(held, message)
                 held.sent = False
                 self._leave(held)
-            case Fell(_, error):
+            case said.Fell(_, error):
                 self._house.fail(held, error)
                 held.sent = False
                 self._leave(held)
-            case Dropped():
+            case said.Dropped():
                 held.out()
                 self.hand_out()
 
@@ -307,4 +290,4 @@ class Attempts:
         if self._quarantine.alone is None:
             self.hand_out()
         elif self._process is not None:
-            self._process.send(Drop(held.ticket))
+            self._process.send(said.Drop(held.ticket))

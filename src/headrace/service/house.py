@@ -140,6 +140,17 @@ class House:
         for held in list(self.held):
             self.fail(held, error)
 
+    def running(self, checked: bool) -> dict[str, int]:
+        """Wishes in slots, and after how many rows each.
+
+        With `checked` also the one that the process was planning: the first that it was sent and said nothing of.
+        """
+        running = {held.ticket: held.row for held in self.held if held.resident}
+        unheard = [held for held in self.held if held.sent and not held.planned]
+        if checked and unheard:
+            running[min(unheard, key=lambda held: held.order).ticket] = 0
+        return running
+
     def expired(self, now: float) -> list[tuple[Held, DeadlineError]]:
         """Wishes whose time is over."""
         late = [held for held in self.held if held.deadline is not None and held.deadline <= now]

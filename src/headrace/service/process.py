@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from headrace.service.messages import Begin, FromEngine, Stop, ToEngine
+from headrace.service.messages import FromEngine, Stop, ToEngine
 from headrace.service.wire import Wire
 
 _LAST_S = 5.0  # a process whose socket is closed has so long to end
 
 
 class EngineProcess:
-    """A Python process of its own that runs the settings' `program`.
+    """A Python process of its own that runs the module `program`; it waits for `Begin`.
 
     It is started afresh, not forked and not by `multiprocessing`: that would import the caller's main module once
     more, and so needs one that is safe to import. It shares nothing but a socket pair; when this side is closed, it
@@ -28,17 +28,17 @@ class EngineProcess:
 
     def __init__(
         self,
-        begin: Begin,
+        program: str,
         heard: Callable[[EngineProcess, FromEngine], None],
         ended: Callable[[EngineProcess, int], None],
     ) -> None:
-        """`heard` is called with each message and then `ended`, once, with the exit status (-9: killed by signal 9).
+        """Starts it. `heard` is called with each message and then `ended`, once, with the exit status (-9: signal 9).
 
-        Both are called in a thread of this process's own. Started by a thread that outlives it: on Linux it ends with
-        that thread.
+        Both are called in a thread of this process's own. To be made by a thread that outlives it: on Linux it ends
+        with that thread.
         """
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", begin.settings.program, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", program, str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
             self._process = subprocess.Popen(
@@ -48,7 +48,6 @@ class EngineProcess:
         self._outbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         self._heard, self._ended = heard, ended
         self.hung = self.stopped = False
-        self.send(begin)
         self._threads = [
             threading.Thread(target=job, name=f"headrace-{job.__name__.strip('_')}", daemon=True)
             for job in (self._write, self._read)
@@ -66,7 +65,7 @@ class EngineProcess:
         self._outbox.put(message)
 
     def kill(self, hung: bool = False) -> None:
-        """Ends it at once. `hung`: because it was found so."""
+        """Has it end at once. `hung`: because it was found so."""
         self.hung = self.hung or hung
         self._process.kill()
 

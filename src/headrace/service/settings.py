@@ -55,6 +55,8 @@ class ServiceSettings:
             before it is failed (`headrace.service.quarantine`).
         beat_s: seconds between signs of life.
         replica: number of this engine among several.
+        standby: keep a second process that has imported everything and loaded nothing (some 400 MB, mostly shared), so
+            that one that dies is replaced in the time that the model takes to load.
         program: module that is run as the engine's process; it speaks `headrace.service.messages`.
         factory: "module:function" that makes the engine's room of these settings (`headrace.service.worker.room`).
 
@@ -88,6 +90,7 @@ class ServiceSettings:
     kills: int = 8
     beat_s: float = 0.5
     replica: int = 0
+    standby: bool = False
     program: str = "headrace.service.worker"
     factory: str = "headrace.service.worker.room:room_of"
 

@@ -33,10 +33,10 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they come to the whole group: the supervisor drains, and says stop
     wire = Wire(Connection(descriptor))
-    begin: Begin = wire.receive()
-    room = _open(wire, begin)
-    from headrace.service.worker.attendant import Attendant
+    from headrace.service.worker.attendant import Attendant  # most of a start; a process that stands by has done it
 
+    begin = _first(wire)
+    room = _open(wire, begin)
     attendant = Attendant(room, begin.settings, wire)
     wire.send(Ready(room.card, room.policy_in_words, room.table))
     failure = attendant.run()
@@ -45,6 +45,17 @@ def main(descriptor: int) -> None:
         sys.__excepthook__(type(failure), failure, failure.__traceback__)
     sys.stderr.flush()
     os._exit(0 if failure is None else FAILED)  # no thread that hangs keeps the process
+
+
+def _first(wire: Wire) -> Begin:
+    """What to load; leaves where that is not wanted."""
+    try:
+        message = wire.receive()
+    except (EOFError, OSError):
+        os._exit(0)
+    if not isinstance(message, Begin):
+        os._exit(0)
+    return message
 
 
 def _open(wire: Wire, begin: Begin) -> Room:
