@@ -13,6 +13,7 @@ from headrace.service import Accepted, Failed, Finished, Load, Preview, Status, 
 from headrace.service.cluster import ClusterSettings, Order, Replica, Report, read_autoscale
 from headrace.service.cluster.claim import Claim
 from headrace.service.cluster.forecast import STALE_S, Standing, choose, completion_s, rows_of
+from headrace.service.cluster.ray_local import join
 from headrace.service.cluster.roster import Roster
 from headrace.service.cluster.scaling import CLEAR, ClearTimePolicy, wanted_replicas
 
@@ -241,3 +242,11 @@ def test_a_replica_reports_why_its_engine_does_not_start():
     assert isinstance(report.error, ModelError)
     assert report.model is None
     assert "no such model" in replica.ended
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001", "127.0.0.1:70000", ":6379"])
+def test_a_ray_that_is_not_there_is_an_error_at_once(address):
+    begun = time.monotonic()
+    with pytest.raises(ServiceError, match="HOST:PORT"):
+        join(address)
+    assert time.monotonic() - begun < 5

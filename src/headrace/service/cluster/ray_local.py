@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from types import ModuleType
@@ -22,6 +23,7 @@ _STORE_BYTES = 256 << 20  # of shared memory, for pictures on their way
 _VARIABLES = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 
 
+_REACH_S = 10.0  # in which another machine answers
 _INSTALL = "pip install 'headrace[cluster]'"
 
 
@@ -46,13 +48,26 @@ def import_ray() -> tuple[ModuleType, ModuleType]:
 
 
 def join(address: str) -> None:
-    """Connects to a Ray that others started. Raises `ServiceError`."""
+    """Connects to a Ray that others started: HOST:PORT, or auto. Raises `ServiceError`."""
+    if address != "auto":
+        _reach(address)  # Ray itself tries for minutes
     ray, _ = import_ray()
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
     except Exception as error:  # Ray raises what it likes
         problem = str(error).partition("\n")[0]
         raise ServiceError(f"no Ray cluster answers at {address}: {problem}", "Give the address of its head") from error
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    remedy = "Give HOST:PORT of its head, as `ray start --head` says it, or auto"
+    if not (host and port.isdecimal()) or "://" in address:
+        raise ServiceError(f"{address!r} is no address of a Ray cluster", remedy)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise ServiceError(f"no Ray cluster answers at {address}: {error}", remedy) from None
 
 
 def leave() -> None:
