@@ -27,6 +27,8 @@ SECURITY_HEADERS = {
 }
 # Asked for often and of no interest in a log, unless something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+# What the page asks for by itself while one types, and its files: a refusal of those is nobody's.
+_PAGE_PREFIXES = ("/static/", "/v1/engine/costs")
 
 
 class Edge:
@@ -86,9 +88,10 @@ class Edge:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
         metrics.requests.labels(route, method, str(note.status)).inc()
         metrics.http_seconds.labels(route).observe(note.elapsed_ms / 1000)
-        if note.code is not None and scope["path"] not in _QUIET:
+        quiet = scope["path"] in _QUIET or scope["path"].startswith(_PAGE_PREFIXES)
+        if note.code is not None and not quiet:
             metrics.refusals.labels(note.code).inc()
-        if scope["path"] in _QUIET and note.status < 500:
+        if quiet and note.status < 500:
             return
         log = self._context.log
         # 503 and 501 are what should be said then.
