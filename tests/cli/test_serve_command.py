@@ -33,8 +33,8 @@ from headrace.errors import ModelNotFoundError, ServiceError
         (["emoji", "--host", "192.0.2.7", "--without-key"], ServiceError, "192.0.2.7"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_starts(arguments, error, says):
-    result = CliRunner().invoke(app, ["serve", *arguments])
+def test_what_cannot_be_is_told_before_anything_starts(arguments, error, says, tmp_path):
+    result = CliRunner().invoke(app, ["serve", *arguments], env={"XDG_STATE_HOME": str(tmp_path)})
     assert isinstance(result.exception, error)
     assert says in str(result.exception)
 
@@ -68,9 +68,10 @@ def pixels(picture):
     return Image.open(io.BytesIO(base64.b64decode(picture.b64_json))).tobytes()
 
 
-def test_a_real_engine_answers_and_finishes_what_it_accepted_when_told_to_end(tiny_model):
+def test_a_real_engine_answers_and_finishes_what_it_accepted_when_told_to_end(tiny_model, tmp_path):
     key = "a-key-that-is-long-enough"
-    with running(str(tiny_model("ddpm-classes")), HEADRACE_API_KEY=key) as (process, address, lines):
+    environment = {"HEADRACE_API_KEY": key, "XDG_STATE_HOME": str(tmp_path)}
+    with running(str(tiny_model("ddpm-classes")), **environment) as (process, address, lines):
         client = openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
         asked = {"prompt": "1", "extra_body": {"steps": 4, "seed": 3}}
         whole = client.images.generate(n=3, **asked)

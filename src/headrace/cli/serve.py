@@ -46,6 +46,12 @@ def serve(
         Path | None,
         typer.Option(help="of headrace calibrate latency (default: a small one is measured)", rich_help_panel=_ENGINE),
     ] = None,
+    measure: Annotated[
+        float,
+        typer.Option(
+            min=0, help="seconds that this may take at the start, without a table; 0: none", rich_help_panel=_ENGINE
+        ),
+    ] = 10.0,
     skip_window: Annotated[
         Path | None,
         typer.Option(
@@ -175,6 +181,7 @@ def serve(
         "threads": threads,
         "policy": policy,
         "latency_table": latency_table and str(latency_table),
+        "measure_s": measure,
         "skip_window": skip_window and str(skip_window),
         "accelerations": named,
         "default_acceleration": default_acceleration,
