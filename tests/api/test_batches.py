@@ -3,12 +3,15 @@
 import base64
 import io
 import json
+import threading
+import time
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
 from batch_server import ended, envelope, lines, read, served, submitted, wait_for
-from fake_service import FakeService
+from fake_service import CARD, FakeService
 from PIL import Image
 
 from headrace.api.batches.limits import BatchLimits
@@ -190,3 +193,48 @@ def test_limits_refuse_in_advance(tmp_path):
         with pytest.raises(openai.APIStatusError, match="no room"):
             client.files.create(file=b"x" * 9_000, purpose="batch")
         assert len(list((tmp_path / "files").iterdir())) == 2
+
+
+def test_lines_wait_while_somebody_else_waits(tmp_path):
+    service = FakeService(hold=True)
+    with served(service, tmp_path) as client:
+        asking = [threading.Thread(target=lambda: client.images.generate(prompt="now")) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        wait_for(lambda: len(service.taken) == 2)
+        batch = submitted(client, lines(envelope("a"), envelope("b")))
+        wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+        time.sleep(0.3)
+        assert len(service.taken) == 2
+        service.hold = False
+        service.release()
+        assert ended(client, batch.id).request_counts.completed == 2
+        for thread in asking:
+            thread.join()
+
+
+def test_a_full_store_makes_batches_wait_and_loses_nothing(tmp_path):
+    with served(FakeService(), tmp_path, BatchLimits(stored_bytes=3000, in_flight=1)) as client:
+        other = client.files.create(file=("other.jsonl", b"x" * 2400), purpose="batch")
+        batch = submitted(client, lines(*(envelope(str(index)) for index in range(4))))
+        wait_for(lambda: client.batches.retrieve(batch.id).request_counts.completed > 0)
+        time.sleep(0.3)
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        client.files.delete(other.id)
+        wait_for(lambda: client.batches.retrieve(batch.id).request_counts.completed > 1)
+        client.batches.cancel(batch.id)
+        counts = ended(client, batch.id).request_counts
+        assert counts.completed + counts.failed == 4
+
+
+def test_a_batch_waits_for_the_model_that_it_was_submitted_to(tmp_path):
+    with served(FakeService(hold=True), tmp_path) as client:
+        batch = submitted(client, lines(envelope("a")))
+        wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+    other = FakeService(replace(CARD, name="another"))
+    with served(other, tmp_path) as client:
+        time.sleep(0.3)
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        assert other.seen == []
+    with served(FakeService(), tmp_path) as client:
+        assert ended(client, batch.id).status == "completed"
