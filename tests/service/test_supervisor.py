@@ -238,3 +238,12 @@ def alive(number):
             return file.read().split()[2] != "Z"
     except OSError:
         return False
+
+
+def test_a_listener_that_raises_harms_nobody_else(service):
+    def broken(event):
+        raise ValueError(event)
+
+    ears = Ears()
+    service.submit(wish(3), broken)
+    assert isinstance(ears.over([service.submit(wish(5), ears)])[0], Finished)

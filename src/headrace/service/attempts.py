@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
 
@@ -20,6 +20,7 @@ from headrace.service.settings import ServiceSettings
 from headrace.service.standby import Standby
 from headrace.serving.latency_table import LatencyTable
 
+_log = logging.getLogger(__name__)
 _SETTLED_S = 10.0  # a process that dies with nothing to do before this is as good as one that did not start
 
 
@@ -137,7 +138,7 @@ class Attempts:
     def _explain(self, process: EngineProcess, status: int) -> None:
         told = "hung and was ended" if process.hung else in_words(status)
         self.trouble = f"the engine's process {told}"
-        print(f"headrace: {self.trouble} (process {process.number})", file=sys.stderr)
+        _log.warning("%s (process %d)", self.trouble, process.number)
 
     def _blame(self, outside: bool) -> None:
         """Finds who ran when the process died; fails the poison."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 
 class Delivery:
@@ -30,4 +33,7 @@ class Delivery:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            try:
+                call()
+            except Exception:  # a defect of who listens, which nobody else is to suffer from
+                _log.exception("a listener of the service raised")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from headrace.errors import HeadraceError, NotReadyError, StoppingError
+from headrace.errors import HeadraceError, NotReadyError, ServiceError, StoppingError
 from headrace.service.attempts import Attempts
 from headrace.service.delivery import Delivery
 from headrace.service.house import House
@@ -49,8 +49,9 @@ class Supervisor:
         with self._changed:
             if self._draining or self._over:
                 raise StoppingError("the service drains and takes no more wishes", "Ask another one")
-            if self._attempts.problem is not None:
-                raise self._attempts.problem
+            problem = self._attempts.problem
+            if problem is not None:
+                raise ServiceError(problem.problem, problem.remedy)
             ticket = self._house.take(wish, listen, self.model, self._attempts.back_in_s)
             self._attempts.hand_out()
         return ticket
