@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.api.batches.records import LineRecord, LineState
 from headrace.api.errors import ApiError
+from headrace.errors import OutputError
 from headrace.files import write_file
 
 _FILE = "file"  # stands in `b64_json` for the name of a picture
@@ -61,11 +62,14 @@ def keep_pictures(folder: Path, files: Sequence[tuple[str, bytes]]) -> None:
     """Writes (name, data) into a folder, each safe on disk when this returns. Raises `OutputError`."""
     for name, data in files:
         write_file(folder / name, partial(_write, data=data))
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)  # the names, too
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)  # the names, too
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{str(folder)!r} cannot be written: {error}", "Free some space") from None
 
 
 def _write(path: Path, *, data: bytes) -> None:
