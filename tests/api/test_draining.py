@@ -75,3 +75,4 @@ def test_a_second_signal_ends_it_at_once():
         wait_for(lambda: httpx.get(f"{address}/readyz").status_code == 503)
         process.terminate()
         assert process.wait(30) == 0
+        assert process.stdout.read() == "given up\n"

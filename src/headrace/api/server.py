@@ -35,6 +35,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._drain_s = drain_s
         self._draining: threading.Thread | None = None
+        self._given_up = False
         self.drained: bool | None = None
         self.error: HeadraceError | None = None
 
@@ -44,7 +45,7 @@ class Server(uvicorn.Server):
             self._draining = threading.Thread(target=self._drain, name="drain")
             self._draining.start()
         else:
-            self.should_exit = True
+            self._given_up = self.should_exit = True
             self.force_exit = sig == signal.SIGINT
             threading.Thread(target=self._service.stop, name="stop", daemon=True).start()
 
@@ -71,7 +72,8 @@ class Server(uvicorn.Server):
             raise self.error
 
     def _drain(self) -> None:
-        self.drained = self._service.stop(self._drain_s)
+        # Where a second signal failed what there was, nothing is left either.
+        self.drained = self._service.stop(self._drain_s) and not self._given_up
         self.should_exit = True
 
 
