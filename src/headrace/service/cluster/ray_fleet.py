@@ -112,6 +112,7 @@ class RayFleet:
         if self._handle is not None:
             _, serve = import_ray()
             with suppress(Exception):  # a Ray that is gone has no replicas either
+                self._handle.shutdown()  # or it goes on telling the autoscaler
                 serve.delete(self._settings.name)
         if self._local is not None:
             self._local.stop()

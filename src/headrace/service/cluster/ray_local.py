@@ -36,6 +36,8 @@ def check_installed(module: str = "ray") -> None:
 def import_ray() -> tuple[ModuleType, ModuleType]:
     """`ray` and `ray.serve`. Raises `ServiceError` with the command that installs them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Or whatever of it is called too late, after `leave`, starts another Ray, one that is open to everyone.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     # Its own handler of SIGTERM would abort this process within three seconds, whatever is still being drained.
     os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
     try:
