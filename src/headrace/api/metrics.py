@@ -56,9 +56,7 @@ class Metrics:
         self.decode = seconds("decode", "of a picture: last row until its pixels were there", _SHORT_SECONDS)
         self.encode = seconds("encode", "of a picture: compression", _SHORT_SECONDS)
         self.picture = seconds("picture", "of a picture: submitted until its pixels were there")
-        self.first_preview = seconds(
-            "first_preview", "of a picture: its request until its first preview"
-        )
+        self.first_preview = seconds("first_preview", "of a picture: its request until its first preview")
 
     def _of_rounds(self) -> None:
         registry = self.registry
