@@ -76,8 +76,21 @@ def test_requests_that_only_planning_can_refuse_come_back_with_the_field(tiny_mo
             service.submit(Wish(Request(prompt="x", solver="edm-euler")), ears)
         good = service.submit(Wish(Request(prompt="red apple", steps=3), previews=2), ears)
         assert isinstance(ears.over([good])[0], Finished)
+        check_forecasts(service, ears)
     finally:
         service.stop()
+
+
+def check_forecasts(service, ears):
+    """Of a second crowd, once one was seen: within a factor of 3, on average of 2, whatever else the machine does."""
+    for _ in range(2):
+        tickets = [service.submit(Wish(Request(prompt="red apple", steps=20, seed=i)), ears) for i in range(8)]
+        ends = ears.over(tickets)
+    expected = [ears.events[ticket][0].expected_s for ticket in tickets]
+    ratios = [(end.timing.finished - end.timing.submitted) / one for end, one in zip(ends, expected, strict=True)]
+    assert expected == sorted(expected)
+    assert all(1 / 3 < ratio < 3 for ratio in ratios), ratios
+    assert 0.5 < sum(ratios) / len(ratios) < 2, ratios
 
 
 def test_whoever_supervises_needs_no_torch():

@@ -45,7 +45,8 @@ class ServiceSettings:
         queue: wishes that are held at once at most, those in slots among them.
         queue_bytes: what they and their snapshots may take in memory together.
         max_wait_s: a wish is refused where the picture would take longer than this, seconds.
-        checkpoint_rows: a snapshot of a wish is kept every so many of its rows.
+        checkpoint_rows: a snapshot of a wish is kept every so many of its rows. At 4, taking and sending them is 0.2%
+            of the rounds' time (measured: `emoji`, 8 in slots, 14 kB each), and a fault costs 4 rows at most.
         stall_s: seconds without a sign of life, or in one round, after which the process counts as hung. Rounds that
             are expected to be long may take ten times what is expected.
         start_s: seconds that a start may take.
