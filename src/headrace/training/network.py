@@ -25,28 +25,27 @@ def build_network(phase: DiffusionPhase, shape: Shape) -> ModelMixin:
     Raises `RecipeError` as `build_unet` does, and for a U-Net that cannot be fused or divided into stages.
     """
     vanilla = build_unet(phase, shape)
+    settings = {key: value for key, value in vanilla.config.items() if not key.startswith("_")}
     if phase.stages is not None:
         try:
-            return _started(_staged(phase.stages, dict(vanilla.config)), vanilla, phase)
+            return _started(_staged(phase.stages, settings), vanilla, phase)
         except (ArtefactError, ModelError, PlanError) as error:
             raise RecipeError(f"the stages of the recipe do not fit: {error.problem}", error.remedy) from None
     if phase.fusion == 1:
         return _started(vanilla, vanilla, phase)
     try:
-        return _started(_fused(phase, dict(vanilla.config)), vanilla, phase)
+        return _started(_fused(phase, settings), vanilla, phase)
     except ModelError as error:
         raise RecipeError(f"the network of the recipe cannot be fused: {error.problem}", error.remedy) from None
 
 
-def _fused(phase: DiffusionPhase, unet: dict[str, Any]) -> ModelMixin:
-    settings = {key: value for key, value in unet.items() if not key.startswith("_")}
+def _fused(phase: DiffusionPhase, settings: dict[str, Any]) -> ModelMixin:
     if phase.fusion_kind == "patch-grid":
         return PatchGridUNet2DModel(unet=settings)
     return FuseBatchUNet2DModel(factors=[phase.fusion], kernel_size=phase.fusion_kernel, unet=settings)
 
 
-def _staged(stages: StagesTable, unet: dict[str, Any]) -> ModelMixin:
-    settings = {key: value for key, value in unet.items() if not key.startswith("_")}
+def _staged(stages: StagesTable, settings: dict[str, Any]) -> ModelMixin:
     return MultistageUNet2DModel(
         unet=settings,
         decoders=[one if isinstance(one, int) else list(one) for one in stages.decoders],

@@ -12,8 +12,14 @@ from typing import Any
 
 import torch
 
+import headrace
 from headrace.errors import CorruptModelError, ModelError, UnsupportedModelError
 from headrace.models.pipelines.folder import ModelFolder, weights_variant
+
+
+def stands_for(class_name: str) -> str:
+    """The class that a network is called as: its own, or what a registered network says that it `stands_for`."""
+    return str(getattr(getattr(headrace, class_name, None), "stands_for", class_name))
 
 
 def load_part(folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:

@@ -1,9 +1,8 @@
 """What the families without text share: a `UNet2DModel`, unconditional or with class embeddings.
 
-A network whose configuration has `factors` evaluates K rows at once, for each K of these (FuseBatch). It is a part of
-a folder whose class is registered (`headrace.models.pipelines.parts`): called as a `UNet2DModel` is, with `fusion` = K
-beside it, and its `decide(plan)` says what it decides of plans. One whose configuration has `decoders` evaluates each
-row by the decoder of its stage (Multistage): it is given `stage` [N].
+A registered network may stand for a `UNet2DModel` (`headrace.models.pipelines.parts.stands_for`). It is called as that
+is, with the plan's `columns` that it names beside: `fusion` = K, of its `factors`, where it evaluates K rows at once
+(FuseBatch), `stage` [N], where each row goes to the decoder of its stage (Multistage). Its `decide(plan)` fills them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from headrace.request import Request
 class UNet2DPipeline(Pipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
-    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel", "MultistageUNet2DModel"})
+    networks = frozenset({"UNet2DModel"})
 
     @property
     @override
@@ -40,17 +39,12 @@ class UNet2DPipeline(Pipeline):
     @property
     def _own_columns(self) -> frozenset[str]:
         """What the network itself is told of each row."""
-        told_by = {"fusion": "factors", "stage": "decoders"}
-        return frozenset(name for name, setting in told_by.items() if setting in self.components.unet.config)
+        return frozenset(getattr(self.components.unet, "columns", ()))
 
     @property
     @override
     def fusion_factors(self) -> tuple[int, ...]:
-        return tuple(sorted(self.components.unet.config["factors"])) if self._fuses else super().fusion_factors
-
-    @property
-    def _fuses(self) -> bool:
-        return "fusion" in self._own_columns
+        return tuple(self.components.unet.factors) if "fusion" in self._own_columns else super().fusion_factors
 
     @override
     def own_decisions(self, plan: Plan) -> Plan:

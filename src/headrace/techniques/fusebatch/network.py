@@ -32,6 +32,9 @@ class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
 
     # As which a folder's model_index.json and `import` know it.
     __module__ = "headrace"
+    # What it is called as, and what of a plan it is told beside that.
+    stands_for = "UNet2DModel"
+    columns = frozenset({"fusion"})
     _supports_gradient_checkpointing = True
 
     @register_to_config
