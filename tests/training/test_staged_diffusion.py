@@ -124,7 +124,7 @@ def test_held_out_losses_are_told_by_stage(data):
         ({"stages": {"decoders": [8]}}, "boundaries"),
         ({"stages": STAGES | {"artefact": "stages.json"}}, "either"),
         ({"stages": {"artefact": "nowhere.json", "decoders": [8]}}, "nowhere"),
-        ({"stages": STAGES, "fusion": 2}, "stages"),
+        ({"stages": STAGES, "fusion": 4, "fusion_kind": "patch-grid"}, "patch grid"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(data, phase, says):

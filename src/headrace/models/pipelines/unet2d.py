@@ -2,18 +2,21 @@
 
 A registered network may stand for a `UNet2DModel` (`headrace.models.pipelines.parts.stands_for`). It is called as that
 is, with the plan's `columns` that it names beside: `fusion` = K, of its `factors`, where it evaluates K rows at once
-(FuseBatch), `stage` [N], where each row goes to the decoder of its stage (Multistage). Its `decide(plan)` fills them.
+(FuseBatch), `stage` [N], where each row goes to the decoder of its stage (Multistage). Its `decide(plan)` fills them,
+and its `check(plan)`, where it has one, refuses values that it has nothing for.
+
+A network whose configuration names a `null_class` was trained with labels left out, and is guided away from that class
+(classifier-free guidance) where a request asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from typing_extensions import override
 
-from headrace.errors import PlanError, UnsupportedModelError
+from headrace.errors import UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
 from headrace.models.pipelines.base import Pipeline, require_class, require_settings
@@ -55,15 +58,20 @@ class UNet2DPipeline(Pipeline):
 
     @override
     def check_plan(self, plan: Plan) -> None:
-        if "stage" not in self._own_columns:
-            return
-        stages = len(self.components.unet.config["decoders"])
-        wrong = np.flatnonzero(plan.stage >= stages)
-        if wrong.size:
-            raise PlanError(
-                f"row {wrong[0]} of the plan is of stage {plan.stage[wrong[0]]}, and {self.name} has {stages} decoders",
-                f"Use stages 0 to {stages - 1}",
-            )
+        check = getattr(self.components.unet, "check", None)
+        if check is not None:
+            check(plan)
+
+    @property
+    def _null_class(self) -> int | None:
+        """The label that stands for no class: what guidance moves away from."""
+        label: int | None = self.components.unet.config.get("null_class")
+        return label
+
+    @property
+    @override
+    def guided(self) -> bool:
+        return super().guided or self._null_class is not None
 
     @override
     def check_model(self) -> None:
@@ -81,11 +89,11 @@ class UNet2DPipeline(Pipeline):
         if classes is None:
             super().check_conditioning(request)
         else:
-            require_class(request, self.name, classes)
+            require_class(request, self.name, classes if self._null_class is None else self._null_class)
 
     @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
-        return [encode_class(request.class_label, self.device) for request in requests]
+        return [encode_class(request.class_label, self.device, self._null_class) for request in requests]
 
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:

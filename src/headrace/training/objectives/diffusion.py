@@ -57,7 +57,7 @@ class DiffusionObjective(DenoisingObjective):
         check_groups(phase, data, self.space)
         self.phase, self.data = phase, data
         self.unet = build_network(phase, self.space.shape)
-        self.stages: Stages | None = None if phase.stages is None else self.unet.stages
+        self.stages = None if phase.stages is None else Stages(self.unet.config["boundaries"])
         self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
 
     @property
@@ -70,6 +70,15 @@ class DiffusionObjective(DenoisingObjective):
         """What the space needs of these pictures; `labels`: int64 [B], for a class-conditional network."""
         return self.data_batch(indices, self.unet.device) | self._labels(self.data, torch.from_numpy(indices))
 
+    @override
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """What the process needs; `unlabelled` [B] as well where labels are left out at times."""
+        drawn = super().draws(count, generator)
+        if self.phase.class_dropout == 0:
+            return drawn
+        share = torch.rand(count, generator=generator, device=generator.device)
+        return drawn | {"unlabelled": share < self.phase.class_dropout}
+
     def _labels(self, data: ImageSet, where: torch.Tensor) -> Batch:
         if self.phase.classes is None or data.labels is None:
             return {}
@@ -78,6 +87,8 @@ class DiffusionObjective(DenoisingObjective):
     @override
     def predict(self, noised: Noised, batch: Batch) -> torch.Tensor:
         labels = batch.get("labels")
+        if labels is not None and "unlabelled" in batch:
+            labels = labels.masked_fill(batch["unlabelled"], self.unet.config["null_class"])
         options = {} if self.stages is None else {"stage": self._stage_of(batch["uniform"], self.stages)}
         return self.unet(noised.input, noised.timestep, class_labels=labels, return_dict=False, **options)[0]
 
@@ -121,7 +132,10 @@ class DiffusionObjective(DenoisingObjective):
         count, groups = len(where), len(where) // self.group
         space = self.space.over(data.images[where])
         generator = torch.Generator().manual_seed(0)
-        draws = self.draws(count, generator) | {"mirrored": torch.zeros(count, dtype=torch.bool)}
+        nothing = torch.zeros(count, dtype=torch.bool)
+        draws = self.draws(count, generator) | {"mirrored": nothing}
+        if "unlabelled" in draws:
+            draws["unlabelled"] = nothing
         levels = (torch.randperm(groups, generator=generator) + 0.5) / groups  # every one its share
         draws["uniform"] = levels.repeat_interleave(self.group)
         errors = []
