@@ -109,8 +109,9 @@ def test_stable_diffusions_overhead_is_what_stands_around_the_body(factor, perce
     ],
 )
 def test_what_cannot_be_fused_is_refused(options, words):
-    with pytest.raises(ModelError, match=words):
-        fused(2, **options)
+    for factor in (1, 2):
+        with pytest.raises(ModelError, match=words):
+            fused(factor, **options)
 
 
 def test_factors_without_a_network_and_rows_that_fill_no_group_are_refused():

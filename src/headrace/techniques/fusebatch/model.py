@@ -52,6 +52,7 @@ class FuseBatchModel(ModelMixin, ConfigMixin):
         if policy is not None:
             schedule.check_factors(_allocation(policy), factors)
         settings = {name: value for name, value in unet.items() if not name.startswith("_")}
+        self.check_unet(settings)
         self.networks = nn.ModuleDict(
             {
                 str(factor): self.of_one(**settings) if factor == 1 else self.of_several(settings, factor, kernel_size)
@@ -71,6 +72,11 @@ class FuseBatchModel(ModelMixin, ConfigMixin):
         first: Any = next(iter(self.networks.values()))
         unet = first.config_of_one if isinstance(first, FusedNetwork) else first.config
         return FrozenDict({**unet, **self._internal_dict})
+
+    @classmethod
+    def check_unet(cls, unet: Mapping[str, Any]) -> None:
+        """Raises `ModelError` for a network of one image that has no place here, K = 1 included."""
+        return
 
     def network_for(self, fusion: int | None) -> Any:
         """That of a factor; None is the smallest. Raises `ValueError` where there is none."""

@@ -35,12 +35,10 @@ class FusedUNet2DConditionModel(FusedNetwork):
         guidance), and for one without a norm in its head or with text of several widths.
         """
         channels = unet.get("in_channels", 4)
-        width = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
-        _check_can_be_fused(unet, width)
-        super().__init__(
-            UNet2DConditionModel(**{**unet, "in_channels": fused_channels(channels)}), channels, factor, kernel_size
-        )
-        self.index_embedding = nn.Parameter(0.02 * torch.randn(factor, 1, width))
+        check_can_be_fused(unet)
+        body = UNet2DConditionModel(**{**unet, "in_channels": fused_channels(channels)})
+        super().__init__(body, channels, factor, kernel_size)
+        self.index_embedding = nn.Parameter(0.02 * torch.randn(factor, 1, _text_width(unet)))
 
     @override
     def forward(
@@ -72,6 +70,11 @@ class FuseBatchUNet2DConditionModel(FuseBatchModel):
     stands_for = "UNet2DConditionModel"
 
     @override
+    @classmethod
+    def check_unet(cls, unet: Mapping[str, Any]) -> None:
+        check_can_be_fused(unet)
+
+    @override
     def forward(
         self,
         sample: torch.Tensor,
@@ -94,12 +97,13 @@ class FuseBatchUNet2DConditionModel(FuseBatchModel):
         return UNet2DConditionOutput(sample=output) if return_dict else (output,)
 
 
-def _check_can_be_fused(unet: Mapping[str, Any], width: object) -> None:
+def check_can_be_fused(unet: Mapping[str, Any]) -> None:
+    """Raises `ModelError` for a configuration that `FusedUNet2DConditionModel` refuses."""
     own = [f"{name} = {unet[name]!r}" for name in _OF_ONE_IMAGE if unet.get(name) is not None]
     if unet.get("encoder_hid_dim_type") not in _TEXT_ALONE:
         own.append(f"encoder_hid_dim_type = {unet['encoder_hid_dim_type']!r}")
-    if not isinstance(width, int):
-        own.append(f"cross_attention_dim = {width!r}")
+    if not isinstance(_text_width(unet), int):
+        own.append(f"cross_attention_dim = {_text_width(unet)!r}")
     if unet.get("norm_num_groups", 32) is None:
         own.append("norm_num_groups = None")
     if own:
@@ -108,3 +112,8 @@ def _check_can_be_fused(unet: Mapping[str, Any], width: object) -> None:
             "and one timestep, and nothing else",
             "Use a network of text alone, such as that of Stable Diffusion 1.x or 2.x",
         )
+
+
+def _text_width(unet: Mapping[str, Any]) -> Any:
+    """Of the text that the network is given: one number, for what can be fused."""
+    return unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
