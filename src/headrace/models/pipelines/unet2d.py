@@ -1,10 +1,5 @@
 """What the families without text share: a `UNet2DModel`, unconditional or with class embeddings.
 
-A registered network may stand for a `UNet2DModel` (`headrace.models.pipelines.parts.stands_for`). It is called as that
-is, with the plan's `columns` that it names beside: `fusion` = K, of its `factors`, where it evaluates K rows at once
-(FuseBatch), `stage` [N], where each row goes to the decoder of its stage (Multistage). Its `decide(plan)` fills them,
-and its `check(plan)`, where it has one, refuses values that it has nothing for.
-
 A network whose configuration names a `null_class` was trained with labels left out, and is guided away from that class
 (classifier-free guidance) where a request asks for it.
 """
@@ -19,12 +14,12 @@ from typing_extensions import override
 from headrace.errors import UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import Pipeline, require_class, require_settings
-from headrace.plan.plan import Plan
+from headrace.models.pipelines.base import require_class, require_settings
+from headrace.models.pipelines.told import ToldPipeline
 from headrace.request import Request
 
 
-class UNet2DPipeline(Pipeline):
+class UNet2DPipeline(ToldPipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
     networks = frozenset({"UNet2DModel"})
@@ -33,34 +28,6 @@ class UNet2DPipeline(Pipeline):
     @override
     def network(self) -> torch.nn.Module:
         return self.components.unet
-
-    @property
-    @override
-    def columns(self) -> frozenset[str]:
-        return super().columns | self._own_columns
-
-    @property
-    def _own_columns(self) -> frozenset[str]:
-        """What the network itself is told of each row."""
-        return frozenset(getattr(self.components.unet, "columns", ()))
-
-    @property
-    @override
-    def fusion_factors(self) -> tuple[int, ...]:
-        return tuple(self.components.unet.factors) if "fusion" in self._own_columns else super().fusion_factors
-
-    @override
-    def own_decisions(self, plan: Plan) -> Plan:
-        if not self._own_columns:
-            return plan
-        decided: Plan = self.components.unet.decide(plan)
-        return decided
-
-    @override
-    def check_plan(self, plan: Plan) -> None:
-        check = getattr(self.components.unet, "check", None)
-        if check is not None:
-            check(plan)
 
     @property
     def _null_class(self) -> int | None:
@@ -98,9 +65,8 @@ class UNet2DPipeline(Pipeline):
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        told = {"fusion": rows.fusion, "stage": rows.columns.get("stage", 0)}  # 0: what the column holds by default
-        options = {name: told[name] for name in self._own_columns}
-        output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False, **options)[0]
+        given = {"class_labels": labels, **self.told(rows)}
+        output = self.components.unet(rows.sample, rows.timestep, return_dict=False, **given)[0]
         return output[:, : rows.sample.shape[1]]
 
 
