@@ -10,9 +10,10 @@ import tiny_recipes
 import torch
 
 from headrace.engine import Engine
-from headrace.errors import RecipeError, RequestError
+from headrace.errors import ModelError, RecipeError, RequestError
 from headrace.models.pipelines.loading import load
 from headrace.request import Request
+from headrace.techniques.fusebatch.collection import collect, write
 from headrace.training.run import RunOptions, train
 
 STAGES = {"boundaries": [0.3, 0.6], "decoders": [16, 8, [4, 8]]}
@@ -62,6 +63,32 @@ def test_a_run_makes_a_folder_that_fuses_and_has_stages(labelled, tmp_path):
     assert [result.error for result in results] == [None] * 3
     assert results[0].settings["fusion_rows"] == [2] * 6
     assert set(results[0].plan.stage.tolist()) == {0, 1, 2}
+
+
+def test_networks_of_several_factors_become_one_folder(labelled, tmp_path):
+    """Each is trained by itself, as FuseBatch has it; a plan of the folder then has all of them, and the stages."""
+    sources = []
+    for fusion in (1, 2, 4):
+        options = RunOptions(out=tmp_path / f"run{fusion}")
+        values = tiny_recipes.diffusion(labelled, stages=STAGES, fusion=fusion, classes=3, class_dropout=0.2)
+        sources.append(train(values, options))
+    (tmp_path / "all").mkdir()
+    write(collect(sources), sources[0], tmp_path / "all")
+    engine = Engine(load(tmp_path / "all"))
+    requests = [Request(steps=8, seed=seed, class_label=1, guidance_scale=2.0) for seed in range(4)]
+    results = engine.generate(requests)
+    assert [result.error for result in results] == [None] * 4
+    assert results[0].settings["fusion_rows"] == [4, 4, 4, 4, 2, 2, 1, 1]
+    assert set(results[0].plan.stage.tolist()) == {0, 1, 2}
+    assert (results[0].plan.guidance == 2.0).all()
+    assert collect([tmp_path / "all"]).factors == (1, 2, 4)
+    grown = collect(sources[:1], untrained=[3])
+    assert grown.factors == (1, 3)
+    values = tiny_recipes.diffusion(
+        labelled, stages=STAGES | {"boundaries": [0.3, 0.7]}, classes=3, class_dropout=0.2, fusion=2
+    )
+    with pytest.raises(ModelError, match="differ in boundaries"):
+        collect([sources[0], train(values, RunOptions(out=tmp_path / "other"))])
 
 
 def test_it_starts_from_networks_of_single_pictures_with_and_without_stages(labelled, tmp_path):

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+import headrace
 from headrace.errors import ModelError, UnsupportedModelError
 from headrace.models.pipelines.folder import ModelFolder
 from headrace.models.pipelines.folder import inspect as look_at
-from headrace.models.pipelines.parts import load_part, quiet
+from headrace.models.pipelines.parts import load_part, quiet, stands_for
 from headrace.techniques.fusebatch import schedule
 from headrace.techniques.fusebatch.model import FuseBatchModel, check_factors
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
@@ -48,9 +49,20 @@ class _Member:
 
     @property
     def unet(self) -> dict[str, Any]:
-        """The whole configuration of the network of one image."""
-        settings = inspect.signature(self.kind.of_one.__init__).parameters
-        return _plain({name: self.network.config[name] for name in settings if name != "self"})
+        """The whole configuration of the network of one image, with `network` where it is no class of diffusers."""
+        config = self.network.config
+        if isinstance(self.network, FuseBatchModel) and "network" in config["unet"]:
+            return _plain(config["unet"])
+        one = self.kind.of_one if isinstance(self.network, FuseBatchModel) else type(self.network)
+        settings = inspect.signature(one.__init__).parameters
+        own = _plain({name: config[name] for name in settings if name != "self"})
+        return own if one is self.kind.of_one else {"network": one.__name__, **own}
+
+    @property
+    def null_class(self) -> int | None:
+        """The label that stands for no class, where the network has one."""
+        label: int | None = self.network.config.get("null_class")
+        return label
 
     @property
     def kernel_size(self) -> int | None:
@@ -58,9 +70,7 @@ class _Member:
         return None if self.factors == (1,) else int(self.network.config.get("kernel_size", 3))
 
 
-def collect(
-    sources: Sequence[str | Path], policy: str | None = None, untrained: Sequence[int] = ()
-) -> FuseBatchModel:
+def collect(sources: Sequence[str | Path], policy: str | None = None, untrained: Sequence[int] = ()) -> FuseBatchModel:
     """One network with the weights of all: models with a U-Net of one image (K = 1) or a `FuseBatchModel`.
 
     `untrained` adds networks for factors that no model was trained for. They start from that of K = 1, which is among
@@ -98,6 +108,8 @@ def collect(
         anew.initialise_from(_of_one(kind, unet, weights))
         weights |= anew.to(next(iter(weights.values())).dtype).state_dict()
     network.load_state_dict(weights, assign=True)
+    if members[0].null_class is not None:
+        network.register_to_config(null_class=members[0].null_class)
     return network
 
 
@@ -114,8 +126,10 @@ def write(network: FuseBatchModel, like: str | Path, destination: Path) -> None:
 
 
 def _member(folder: ModelFolder) -> _Member:
-    kind = _KINDS.get(folder.parts.get(_PART, ""))
-    if kind is None:
+    name = folder.parts.get(_PART, "")
+    kind = _KINDS.get(stands_for(name))
+    own = getattr(headrace, name, None) if name not in _KINDS else None
+    if kind is None or hasattr(own, "factors"):
         raise UnsupportedModelError(
             f"{folder.name} denoises with a {folder.parts.get(_PART) or 'network that is no U-Net'}, which has no "
             "place among networks of several fusion factors",
@@ -123,7 +137,8 @@ def _member(folder: ModelFolder) -> _Member:
         )
     config = json.loads((folder.path / _PART / "config.json").read_text(encoding="utf-8"))
     with torch.device("meta"), quiet():
-        network = (kind.of_one if folder.parts[_PART] == kind.stands_for else kind).from_config(config)
+        one_image = own or kind.of_one
+        network = (kind if name == kind.__name__ else one_image).from_config(config)
     return _Member(folder, kind, network, getattr(network, "factors", (1,)))
 
 
@@ -145,7 +160,8 @@ def _check_alike(members: Sequence[_Member]) -> None:
                 "parts differ",
                 "Put together models of one kind",
             )
-        _same(first.unet, member.unet, f"the networks of {first.folder.name} and {name}")
+        one, other = (made.unet | {"null_class": made.null_class} for made in (first, member))
+        _same(one, other, f"the networks of {first.folder.name} and {name}")
         _check_parts(first.folder, member.folder)
     kernels = {member.kernel_size for member in members} - {None}
     if len(kernels) > 1:
@@ -197,7 +213,7 @@ def _weights(members: Sequence[_Member]) -> dict[str, torch.Tensor]:
 def _of_one(kind: type[FuseBatchModel], unet: dict[str, Any], weights: dict[str, torch.Tensor]) -> Any:
     """The network of one image among the weights of a collection."""
     with torch.device("meta"):
-        network = kind.of_one(**unet)
+        network = kind.made(unet, 1, 3)
     own = {name.removeprefix(_FIRST): tensor for name, tensor in weights.items() if name.startswith(_FIRST)}
     network.load_state_dict(own, assign=True)
     return network

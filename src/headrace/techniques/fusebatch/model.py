@@ -54,9 +54,10 @@ class FuseBatchModel(ModelMixin, ConfigMixin):
         self.check_unet(settings)
         self.networks = nn.ModuleDict({str(factor): self.made(settings, factor, kernel_size) for factor in factors})
 
-    def made(self, unet: Mapping[str, Any], factor: int, kernel_size: int) -> Any:
+    @classmethod
+    def made(cls, unet: Mapping[str, Any], factor: int, kernel_size: int) -> Any:
         """A new network for one factor."""
-        return self.of_one(**unet) if factor == 1 else self.of_several(unet, factor, kernel_size)
+        return cls.of_one(**unet) if factor == 1 else cls.of_several(unet, factor, kernel_size)
 
     @property
     def body(self) -> Any:

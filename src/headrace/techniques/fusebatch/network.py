@@ -30,8 +30,9 @@ class FuseBatchUNet2DModel(FuseBatchModel):
     of_several = FusedUNet
     stands_for = "UNet2DModel"
 
+    @classmethod
     @override
-    def made(self, unet: Mapping[str, Any], factor: int, kernel_size: int) -> Any:
+    def made(cls, unet: Mapping[str, Any], factor: int, kernel_size: int) -> Any:
         if "network" not in unet:
             return super().made(unet, factor, kernel_size)
         kind, settings = registered_network(unet)
