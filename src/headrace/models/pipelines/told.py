@@ -3,8 +3,8 @@
 A registered network may stand for a `UNet2DModel` or a `UNet2DConditionModel`
 (`headrace.models.pipelines.parts.stands_for`). It is called as that is, with the plan's `columns` that it names beside:
 `fusion` = K, of its `factors`, where it evaluates K rows at once (FuseBatch), `stage` [N], where each row goes to the
-decoder of its stage (Multistage). Its `decide(plan)` fills them, and its `check(plan)`, where it has one, refuses values
-that it has nothing for.
+decoder of its stage (Multistage). Its `decide(plan)` fills them, and its `check(plan)`, where it has one, refuses
+values that it has nothing for.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing_extensions import override
 from headrace.errors import ModelError
 from headrace.plan import Plan
 from headrace.techniques.fusebatch import schedule
-from headrace.techniques.fusebatch.fused_network import FusedNetwork
 from headrace.techniques.fusebatch.transfer import copy_all
 
 _LARGEST = 1024  # of the plan's column

@@ -50,6 +50,10 @@ class DiffusionPhase(FusedPhase):
     def _has_no_grid(cls, stages: StagesTable | None, info: ValidationInfo) -> StagesTable | None:
         if stages is not None and info.data.get("fusion_kind") == "patch-grid":
             raise ValueError("a patch grid is of a plain network: leave stages out, or fuse as FuseBatch does")
+        if stages is not None and stages.patience is not None:
+            for chosen, name in ((info.data["fusion"] > 1, "fusion"), (info.data["loop"].cycles > 1, "loop.cycles")):
+                if chosen:
+                    raise ValueError(f"networks that stop early have no {name}: leave it or patience out")
         return stages
 
     @field_validator("class_dropout")
