@@ -7,6 +7,7 @@ import tiny_recipes
 import torch
 
 from headrace.models.macs import count_macs
+from headrace.models.pipelines.loading import load
 from headrace.training.run import RunOptions, train
 from headrace.training.work import Work, described, training_macs
 
@@ -78,7 +79,7 @@ def test_counting_leaves_the_network_and_the_draws_as_they_were(data):
 
 
 def test_a_run_prints_logs_and_records_it(data, tmp_path, capfd):
-    loop = tiny_recipes.LOOP | {"gradient_accumulation_steps": 3}
+    loop = tiny_recipes.LOOP | {"gradient_accumulation_steps": 3, "sample_every": 4, "keep_models": True}
     recipe = tiny_recipes.diffusion(data, stages=STAGES, loop=loop)
     folder = train(recipe, RunOptions(out=tmp_path / "run"))
     found = json.loads((folder / "training.json").read_text())["phases"]["diffusion"]
@@ -92,3 +93,8 @@ def test_a_run_prints_logs_and_records_it(data, tmp_path, capfd):
     assert spent[-1] * 1e12 == pytest.approx(total, rel=1e-6)
     assert spent[0] == pytest.approx(spent[-1] / 8, rel=1e-6)
     assert "TMAC of training (stage_0" in " ".join(capfd.readouterr().err.split())
+    kept = sorted((tmp_path / "run" / "diffusion" / "models").iterdir())
+    assert [one.name for one in kept] == ["step-00000004", "step-00000008"]
+    first, last, end = (load(one).network.state_dict() for one in (*kept, folder))
+    assert any(not torch.equal(first[name], tensor) for name, tensor in last.items())
+    assert all(torch.equal(end[name], tensor) for name, tensor in last.items())

@@ -19,6 +19,7 @@ from headrace.training.board import Board
 from headrace.training.checkpoint import Checkpoint, Progress, checkpoints, newest_checkpoint, save_checkpoint
 from headrace.training.curve import plot_curve
 from headrace.training.cycles import cycles_ended
+from headrace.training.export import export_pipeline, is_complete
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Objective
@@ -194,6 +195,8 @@ class Trainer:
                 decided = self.objective.judge(step, scores)
                 grid = self.objective.sample_grid()
                 self.objective.export(model_folder)
+            if self.loop.keep_models and is_complete(model_folder):
+                export_pipeline(model_folder, self.folder / "models" / f"step-{step:08d}")
             write_file(self.folder / "samples" / f"step-{step:08d}.png", grid.save)
             self._add(step, scores)
             if self.board is not None:
