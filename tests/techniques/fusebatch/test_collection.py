@@ -110,7 +110,8 @@ def test_a_stable_diffusion_becomes_one_whose_fused_networks_start_from_its_own(
     assert pipeline.family == "stable diffusion"
     assert pipeline.fusion_factors == (1, 2, 4)
     assert pipeline.network.config.policy == [[1, 1.0]]  # until they are trained
-    assert json.loads((folder / "model_index.json").read_text())["unet"] == ["headrace", "FuseBatchUNet2DConditionModel"]
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["unet"] == ["headrace", "FuseBatchUNet2DConditionModel"]
     for factor in (2, 4):
         body = pipeline.network.networks[str(factor)].body
         assert body.mid_block.resnets[0].conv1.weight.equal(plain.mid_block.resnets[0].conv1.weight)

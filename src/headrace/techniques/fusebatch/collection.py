@@ -58,9 +58,7 @@ class _Member:
         return None if self.factors == (1,) else int(self.network.config.get("kernel_size", 3))
 
 
-def collect(
-    sources: Sequence[str | Path], policy: str | None = None, untrained: Sequence[int] = ()
-) -> FuseBatchModel:
+def collect(sources: Sequence[str | Path], policy: str | None = None, untrained: Sequence[int] = ()) -> FuseBatchModel:
     """One network with the weights of all: models with a U-Net of one image (K = 1) or a `FuseBatchModel`.
 
     `untrained` adds networks for factors that no model was trained for. They start from that of K = 1, which is among
@@ -164,7 +162,7 @@ def _check_parts(first: ModelFolder, other: ModelFolder) -> None:
         elif part != _PART and not _same_files(*pair):
             raise ModelError(
                 f"the part {part!r} of {first.name} is not that of {other.name}",
-                "Put together models that were trained with one and the same (a text encoder: train_text_encoder = false)",
+                "Put together models that were trained with one and the same, unchanged (train_text_encoder = false)",
             )
 
 
