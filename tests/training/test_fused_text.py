@@ -28,7 +28,7 @@ def recipe_for(parquet, **phase):
     shared = {"loop": LOOP, **phase}
     values["phases"]["diffusion"] |= shared
     if "initial" in phase:
-        for name in ("network", "text_encoder"):
+        for name in ("network", "text_encoder", "process"):
             del values["phases"]["diffusion"][name]
         values["phases"] = {"diffusion": values["phases"]["diffusion"]}
         values["data"]["size"] = 64
@@ -89,7 +89,8 @@ def test_the_loss_is_of_each_picture_with_its_caption_against_its_own_noise(obje
 
 
 @pytest.mark.parametrize(
-    "phase", [{"fusion": 2}, {"fusion": 4, "fusion_kernel": 5}, {"fusion": 2, "low_resolution": {"share": 0.5, "scale": 0.5}}]
+    "phase",
+    [{"fusion": 2}, {"fusion": 4, "fusion_kernel": 5}, {"fusion": 2, "low_resolution": {"share": 0.5, "scale": 0.5}}],
 )
 def test_the_loss_falls(objective, phase):
     made = objective(process={"kind": "variance-preserving"}, **phase)
@@ -132,6 +133,7 @@ def test_a_trained_stable_diffusion_starts_the_body_and_both_become_one_model(ob
     assert made.unet.factors == (2,)
     taken = load(folder).network.state_dict()
     assert all(value.equal(taken[name].float()) for name, value in made.unet.state_dict().items())
+    assert collect([plain, folder]).factors == (1, 2)
 
 
 def test_a_collection_gives_the_network_of_the_recipes_factor_or_its_first(objective, plain, tmp_path):
@@ -143,7 +145,7 @@ def test_a_collection_gives_the_network_of_the_recipes_factor_or_its_first(objec
     assert made[2].factors == (2,)
     assert made[2].networks["2"].fusion.expand.weight.equal(start.networks["2"].fusion.expand.weight)
     assert made[4].networks["4"].head.projection.weight.equal(start.networks["1"].conv_out.weight)
-    with pytest.raises(RecipeError, match="fusion_kernel is 5, and the networks of initial = .* have 3"):
+    with pytest.raises(RecipeError, match=r"fusion_kernel is 5, and the networks of initial = .* have 3"):
         objective(initial=str(tmp_path / "start"), fusion=2, fusion_kernel=5)
 
 
