@@ -90,7 +90,8 @@ def collect(sources: Sequence[str | Path], policy: str | None = None, untrained:
     if untrained:
         anew = kind(list(untrained), unet, kernel)
         anew.initialise_from(_of_one(kind, unet, weights))
-        weights |= anew.to(next(iter(weights.values())).dtype).state_dict()
+        # Not diffusers' own `to`, which warns of layers to keep in float32, and here are none.
+        weights |= torch.nn.Module.to(anew, next(iter(weights.values())).dtype).state_dict()
     network.load_state_dict(weights, assign=True)
     return network
 
