@@ -1,4 +1,4 @@
-"""Requests with prompts of their own that share evaluations: the engine's against a plain loop around diffusers' solver."""
+"""Requests with prompts of their own share evaluations: the engine's against a plain loop around diffusers' solver."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def components():
 
 
 def requests_for(count, scale=1.0, **options):
-    chosen = [dict(prompt=prompt, negative_prompt=f"no {prompt}") for prompt in PROMPTS[:count]]
+    chosen = [{"prompt": prompt, "negative_prompt": f"no {prompt}"} for prompt in PROMPTS[:count]]
     return [
         Request(seed=seed, steps=STEPS, guidance_scale=scale, **texts, **options) for seed, texts in enumerate(chosen)
     ]
@@ -92,9 +92,10 @@ def test_requests_of_different_prompts_share_evaluations(components, allocation,
 def test_every_picture_keeps_its_prompt(components):
     requests = requests_for(2)
     latents, _ = by_the_engine(components, uniform(2), requests)
-    swapped = [request.model_copy(update={"prompt": requests[1 - seed].prompt}) for seed, request in enumerate(requests)]
-    other = by_diffusers(components, swapped, [2] * STEPS)
-    assert (latents - other).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+    one, other = requests
+    swapped = [one.model_copy(update={"prompt": other.prompt}), other.model_copy(update={"prompt": one.prompt})]
+    found = by_diffusers(components, swapped, [2] * STEPS)
+    assert (latents - found).abs().amax(dim=(1, 2, 3)).min() > 1e-3
 
 
 def test_a_short_group_is_padded_or_falls_back(components):

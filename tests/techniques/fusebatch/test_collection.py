@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiTPipeline, LDMPipeline, UNet2DModel
+from transformers import CLIPTextModel
 
 from headrace.errors import ModelError, PlanError, UnsupportedModelError
 from headrace.models.pipelines.loading import load
@@ -110,7 +111,8 @@ def test_a_stable_diffusion_becomes_one_whose_fused_networks_start_from_its_own(
     assert pipeline.family == "stable diffusion"
     assert pipeline.fusion_factors == (1, 2, 4)
     assert pipeline.network.config.policy == [[1, 1.0]]  # until they are trained
-    assert json.loads((folder / "model_index.json").read_text())["unet"] == ["headrace", "FuseBatchUNet2DConditionModel"]
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["unet"] == ["headrace", "FuseBatchUNet2DConditionModel"]
     for factor in (2, 4):
         body = pipeline.network.networks[str(factor)].body
         assert body.mid_block.resnets[0].conv1.weight.equal(plain.mid_block.resnets[0].conv1.weight)
@@ -125,10 +127,19 @@ def test_text_models_need_the_same_text_encoder(tiny_model, tmp_path):
     other.mkdir()
     write(FuseBatchUNet2DConditionModel([2], collect([source]).config["unet"]), source, other)
     assert collect([source, other]).factors == (1, 2)
+    encoder = CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float16)
+    encoder.save_pretrained(other / "text_encoder")
+    assert collect([source, other]).factors == (1, 2)
     torch.manual_seed(5)
     clip_text_model().save_pretrained(other / "text_encoder")
     with pytest.raises(ModelError, match="'text_encoder' of sd1 is not that of other"):
         collect([source, other])
+
+
+def test_solvers_of_other_classes_may_have_one_noise(model):
+    assert collect([model(1), model(2, scheduler=DDIMScheduler())]).factors == (1, 2)
+    with pytest.raises(ModelError, match="prediction_type: 'epsilon' and 'v_prediction'"):
+        collect([model(1), model(4, scheduler=DDIMScheduler(prediction_type="v_prediction"))])
 
 
 def test_networks_to_be_trained_need_one_to_start_from(model, tiny_model):

@@ -93,6 +93,8 @@ def _failures_named(path: Path) -> Iterator[None]:
         raise ModelError(
             f"{path} does not fit into memory", "Load it as float16 or bfloat16, or use a larger machine"
         ) from error
+    except ModelError as error:  # a network of Headrace's own refuses its configuration
+        raise UnsupportedModelError(f"{path} could not be loaded: {error.problem}", error.remedy) from error
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CorruptModelError(

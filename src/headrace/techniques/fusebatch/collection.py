@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import inspect
 import json
 import shutil
@@ -22,6 +21,7 @@ from headrace.models.pipelines.parts import load_part, quiet, stands_for
 from headrace.techniques.fusebatch import schedule
 from headrace.techniques.fusebatch.model import FuseBatchModel, check_factors
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
+from headrace.techniques.fusebatch.same_parts import first_difference, read, same_part, solver_difference
 from headrace.techniques.fusebatch.text_network import FuseBatchUNet2DConditionModel
 
 _PART = "unet"
@@ -32,10 +32,6 @@ _KINDS: dict[str, type[FuseBatchModel]] = {
     for kind in (FuseBatchUNet2DModel, FuseBatchUNet2DConditionModel)
     for name in (kind.stands_for, kind.__name__)
 }
-# Of the files of a part that must be the same: its configuration, its weights, its vocabulary.
-_COMPARED = (".json", ".safetensors", ".txt", ".model")
-# What says how a configuration came to be, not what it is; dropout is of training alone.
-_NOT_COMPARED = ("_class_name", "_diffusers_version", "_name_or_path", "dropout")
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,10 @@ def collect(sources: Sequence[str | Path], policy: str | None = None, untrained:
 
     `policy`, as `schedule.parse` reads it: which factor evaluates which share of the rows where a request says nothing;
     None is the paper's, or K = 1 throughout where some are untrained.
-    Raises `ModelError`, before any weights are read, where the models are not of one kind: other networks, another
-    configuration of the network of one image or of the solver, another autoencoder or text encoder, a factor twice;
-    and for a network that cannot be fused; `PlanError` for a policy that cannot be read or is of other factors. Weights
-    keep the type that those of the first model have.
+    Raises `ModelError`, before any network's weights are read, where the models are not of one kind: other networks,
+    another configuration of the network of one image or of the solver, another autoencoder or text encoder, a factor
+    twice; and for a network that cannot be fused; `PlanError` for a policy that cannot be read or is of other factors.
+    Weights keep the type that those of the first model have.
     """
     members = [_member(look_at(source)) for source in sources]
     if not members:
@@ -106,7 +102,8 @@ def collect(sources: Sequence[str | Path], policy: str | None = None, untrained:
     if untrained:
         anew = kind(list(untrained), unet, kernel)
         anew.initialise_from(_of_one(kind, unet, weights))
-        weights |= anew.to(next(iter(weights.values())).dtype).state_dict()
+        # Not diffusers' own `to`, which warns of layers to keep in float32, and here are none.
+        weights |= torch.nn.Module.to(anew, next(iter(weights.values())).dtype).state_dict()
     network.load_state_dict(weights, assign=True)
     if members[0].null_class is not None:
         network.register_to_config(null_class=members[0].null_class)
@@ -120,7 +117,7 @@ def write(network: FuseBatchModel, like: str | Path, destination: Path) -> None:
         if part != _PART:
             shutil.copytree(source.path / part, destination / part)
     network.save_pretrained(destination / _PART)
-    index = json.loads((source.path / "model_index.json").read_text(encoding="utf-8"))
+    index = read(source.path / "model_index.json")
     index[_PART] = [type(network).__module__, type(network).__name__]
     (destination / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -135,7 +132,7 @@ def _member(folder: ModelFolder) -> _Member:
             "place among networks of several fusion factors",
             f"Name models of a {' or a '.join(_KINDS)}",
         )
-    config = json.loads((folder.path / _PART / "config.json").read_text(encoding="utf-8"))
+    config = read(folder.path / _PART / "config.json")
     with torch.device("meta"), quiet():
         one_image = own or kind.of_one
         network = (kind if name == kind.__name__ else one_image).from_config(config)
@@ -161,7 +158,7 @@ def _check_alike(members: Sequence[_Member]) -> None:
                 "Put together models of one kind",
             )
         one, other = (made.unet | {"null_class": made.null_class} for made in (first, member))
-        _same(one, other, f"the networks of {first.folder.name} and {name}")
+        _same(first_difference(one, other), f"the networks of {first.folder.name} and {name}")
         _check_parts(first.folder, member.folder)
     kernels = {member.kernel_size for member in members} - {None}
     if len(kernels) > 1:
@@ -171,32 +168,21 @@ def _check_alike(members: Sequence[_Member]) -> None:
 
 
 def _check_parts(first: ModelFolder, other: ModelFolder) -> None:
-    """The rest of the folders: the solver's configuration, every file of an autoencoder and of what reads prompts."""
+    """The rest of the folders: the solver's configuration, autoencoder, text encoder and tokenizer."""
     for part in first.parts:
         pair = first.path / part, other.path / part
         if part == "scheduler":
-            one, two = (json.loads((path / "scheduler_config.json").read_text(encoding="utf-8")) for path in pair)
-            _same(one, two, f"the solvers of {first.name} and {other.name}")
-        elif part != _PART and not _same_files(*pair):
+            _same(solver_difference(*pair), f"the solvers of {first.name} and {other.name}")
+        elif part != _PART and not same_part(*pair):
             raise ModelError(
                 f"the part {part!r} of {first.name} is not that of {other.name}",
-                "Put together models that were trained with one and the same (a text encoder: train_text_encoder = false)",
+                "Put together models that were trained with one and the same, unchanged (train_text_encoder = false)",
             )
 
 
-def _same(one: dict[str, Any], two: dict[str, Any], what: str) -> None:
-    missing = object()
-    for key in sorted({*one, *two}.difference(_NOT_COMPARED)):
-        values = one.get(key, missing), two.get(key, missing)
-        if values[0] != values[1]:
-            shown = " and ".join("not set" if value is missing else repr(value) for value in values)
-            raise ModelError(f"{what} differ in {key}: {shown}", "Put together models of one configuration")
-
-
-def _same_files(one: Path, two: Path) -> bool:
-    names = {file.name for file in (*one.iterdir(), *two.iterdir()) if file.suffix in _COMPARED}
-    _, different, failed = filecmp.cmpfiles(one, two, sorted(names), shallow=False)
-    return not different and not failed
+def _same(difference: str | None, what: str) -> None:
+    if difference is not None:
+        raise ModelError(f"{what} differ in {difference}", "Put together models of one configuration")
 
 
 def _weights(members: Sequence[_Member]) -> dict[str, torch.Tensor]:
