@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -24,6 +25,12 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):  # renamed, never made, or its folder is a file
             temporary.unlink()
+
+
+def write_json(path: Path, values: object, indent: int = 2) -> None:
+    """Write values as JSON, as `write_file` does. Raises `OutputError`."""
+    text = json.dumps(values, indent=indent) + "\n"
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:

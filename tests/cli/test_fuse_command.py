@@ -34,3 +34,12 @@ def test_a_folder_that_is_there_and_one_that_is_not_are_refused(headrace, models
     missing = headrace("fuse", models / "all", "--network", models / "none")
     assert "there is no model" in missing.err
     assert not (models / "all").exists()
+
+
+def test_a_stable_diffusion_gets_networks_to_train(headrace, tiny_model, tmp_path):
+    folder = tmp_path / "start"
+    assert "K = 1, 2" in headrace("fuse", folder, "--network", tiny_model("sd1"), "--untrained", "2").out
+    outcome = headrace("generate", "red apple", "--model", folder, "--steps", "2", "--out", tmp_path / "one")
+    assert outcome.status == 0, outcome.err
+    refused = headrace("generate", "red", "--model", folder, "--fusion", "4", "--out", tmp_path / "two")
+    assert "K=4" in refused.err

@@ -21,12 +21,13 @@ def crowds(draw):
         st.sampled_from([999.0, 500.0, 0.5]),
         st.sampled_from([1.0, 0.25]),
         st.booleans(),
+        st.sampled_from([(0.0,), (1.0,)]),
     )
     return factors, draw(st.lists(row, max_size=40))
 
 
 def told(row):
-    return row.timestep, row.input_scale
+    return row.timestep, row.input_scale, row.keys
 
 
 @given(crowds())

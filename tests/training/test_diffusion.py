@@ -23,14 +23,6 @@ from headrace.training.objectives.text_to_image import TextToImageObjective
 from headrace.training.recipe import parse_recipe
 from headrace.training.run import RunOptions, train
 
-NETWORK = {
-    "block_out_channels": [8, 16],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 8,
-}
 PROCESSES = {
     "epsilon": {"kind": "variance-preserving", "min_snr_gamma": 5.0},
     "v, cosine": {
@@ -55,7 +47,12 @@ def labelled(tmp_path):
 def recipe(data, **phase):
     """A recipe with an autoencoder's phase and one of diffusion, whose keys are given."""
     values = tiny_recipes.recipe(data)
-    diffusion = {"objective": "diffusion", "loop": tiny_recipes.LOOP, "network": NETWORK, "sample_steps": 4}
+    diffusion = {
+        "objective": "diffusion",
+        "loop": tiny_recipes.LOOP,
+        "network": tiny_recipes.NETWORK,
+        "sample_steps": 4,
+    }
     del values["phases"]["decoder"]
     values["phases"]["diffusion"] = {**diffusion, **phase}
     if phase.get("space") != "latent":
@@ -233,14 +230,14 @@ def test_the_held_out_loss_is_of_other_pictures_and_always_the_same(labelled, tm
 @pytest.mark.parametrize(
     ("phase", "error", "word"),
     [
-        ({"network": NETWORK | {"sample_size": 32}}, RecipeError, "sample_size is 32"),
-        ({"network": NETWORK | {"in_channels": 4}}, RecipeError, "in_channels is 4"),
-        ({"network": NETWORK | {"num_class_embeds": 4}}, RecipeError, "num_class_embeds is 4"),
-        ({"network": NETWORK | {"layers": 4}}, RecipeError, "layers"),
+        ({"network": tiny_recipes.NETWORK | {"sample_size": 32}}, RecipeError, "sample_size is 32"),
+        ({"network": tiny_recipes.NETWORK | {"in_channels": 4}}, RecipeError, "in_channels is 4"),
+        ({"network": tiny_recipes.NETWORK | {"num_class_embeds": 4}}, RecipeError, "num_class_embeds is 4"),
+        ({"network": tiny_recipes.NETWORK | {"layers": 4}}, RecipeError, "layers"),
         ({"autoencoder": "somewhere"}, RecipeError, "pixels"),
         ({"space": "latent", "autoencoder": "nowhere"}, RecipeError, "nowhere"),
         ({"classes": 2}, DataError, "label"),
-        ({"network": NETWORK | {"time_embedding_type": "fourier"}}, RecipeError, "fourier"),
+        ({"network": tiny_recipes.NETWORK | {"time_embedding_type": "fourier"}}, RecipeError, "fourier"),
         (
             {"process": {"kind": "flow-matching", "solver": {"use_dynamic_shifting": True}}},
             SolverError,

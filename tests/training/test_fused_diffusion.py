@@ -19,17 +19,8 @@ from headrace.training.data import load_images
 from headrace.training.export import export_pipeline
 from headrace.training.objectives.diffusion import DiffusionObjective
 from headrace.training.order import batch_indices
-from headrace.training.recipe import parse_recipe
 from headrace.training.run import RunOptions, train
 
-NETWORK = {
-    "block_out_channels": [8, 16],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 8,
-}
 PROCESSES = {
     "vp": {"kind": "variance-preserving", "min_snr_gamma": 5.0},
     "v": {"kind": "variance-preserving", "solver": {"prediction_type": "v_prediction"}},
@@ -49,26 +40,9 @@ def labelled(tmp_path):
     return tmp_path / "labelled.parquet"
 
 
-def recipe(data, **phase):
-    diffusion = {"objective": "diffusion", "loop": LOOP, "network": NETWORK, "sample_steps": 2, **phase}
-    values = {"name": "tiny", "seed": 3, "data": {"path": str(data), "size": 16}}
-    return parse_recipe(values | {"phases": {"diffusion": diffusion}})
-
-
-def objective(data, **phase):
-    torch.manual_seed(0)
-    one = recipe(data, **phase)
-    return DiffusionObjective(one.phases["diffusion"], load_images(one.data), data.parent / "model")
-
-
-def draw(made, seed, count=8):
-    indices = np.arange(count) % made.item_count()
-    return made.batch(indices) | made.draws(count, torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("fusion", [2, 4])
 def test_a_group_has_one_noise_level_and_a_noise_for_each_picture(labelled, fusion):
-    made = objective(labelled, fusion=fusion)
+    made = tiny_recipes.diffusion_objective(labelled, fusion=fusion)
     draws = made.draws(16, torch.Generator().manual_seed(0))
     groups = draws["uniform"].reshape(-1, fusion)
     assert (groups == groups[:, :1]).all()
@@ -80,10 +54,10 @@ def test_a_group_has_one_noise_level_and_a_noise_for_each_picture(labelled, fusi
 
 
 def test_one_picture_a_group_is_the_plain_network_and_the_same_draws(labelled):
-    plain, one = objective(labelled), objective(labelled, fusion=1)
+    plain, one = tiny_recipes.diffusion_objective(labelled), tiny_recipes.diffusion_objective(labelled, fusion=1)
     assert type(one.unet) is diffusers.UNet2DModel
-    for name, values in draw(plain, 5).items():
-        assert torch.equal(values, draw(one, 5)[name])
+    for name, values in tiny_recipes.draw(plain, 5).items():
+        assert torch.equal(values, tiny_recipes.draw(one, 5)[name])
 
 
 def test_no_picture_is_in_a_group_with_itself():
@@ -109,8 +83,8 @@ def test_no_picture_is_in_a_group_with_itself():
     ],
 )
 def test_the_loss_falls(labelled, process, phase):
-    made = objective(labelled, process=PROCESSES[process], **phase)
-    unseen = [draw(made, 10**6 + number) for number in range(12)]
+    made = tiny_recipes.diffusion_objective(labelled, process=PROCESSES[process], **phase)
+    unseen = [tiny_recipes.draw(made, 10**6 + number) for number in range(12)]
 
     @torch.no_grad()
     def loss():
@@ -120,15 +94,15 @@ def test_the_loss_falls(labelled, process, phase):
     optimizer = torch.optim.Adam(made.trainable(), lr=4e-3)
     for seed in range(60):
         optimizer.zero_grad()
-        made(draw(made, seed))["loss"].backward()
+        made(tiny_recipes.draw(made, seed))["loss"].backward()
         optimizer.step()
     assert loss() < 0.85 * before
 
 
 def test_the_loss_is_of_each_picture_against_its_own_noise(labelled):
     """Written out: two groups, one timestep each, one call; the answer for each picture against what it should be."""
-    made = objective(labelled, fusion=2, classes=3)
-    batch = draw(made, 0, 4)
+    made = tiny_recipes.diffusion_objective(labelled, fusion=2, classes=3)
+    batch = tiny_recipes.draw(made, 0, 4)
     levels = made.process.levels(batch["uniform"])
     clean = torch.where(batch["mirrored"][:, None, None, None], batch["images"].flip(-1), batch["images"])
     noisy = made.process.solver.add_noise(clean, batch["noise"], levels)
@@ -137,7 +111,7 @@ def test_the_loss_is_of_each_picture_against_its_own_noise(labelled):
 
 
 def test_held_out_pictures_are_scored_in_groups_too(labelled):
-    one = recipe(labelled, fusion=4, classes=3)
+    one = tiny_recipes.diffusion(labelled, fusion=4, classes=3)
     one = one.model_copy(update={"data": one.data.model_copy(update={"held_out": str(labelled)})})
     made = DiffusionObjective(one.phases["diffusion"], load_images(one.data), labelled.parent / "model").eval()
     with torch.no_grad():
@@ -154,7 +128,7 @@ def test_held_out_pictures_are_scored_in_groups_too(labelled):
     ],
 )
 def test_a_run_makes_a_folder_with_the_networks_own_class(labelled, tmp_path, phase, kind):
-    folder = train(recipe(labelled, classes=3, **phase), RunOptions(out=tmp_path / "run"))
+    folder = train(tiny_recipes.diffusion(labelled, classes=3, **phase), RunOptions(out=tmp_path / "run"))
     index = json.loads((folder / "model_index.json").read_text())
     assert index["unet"] == ["headrace", kind.__name__]
     assert index["_class_name"] == "DDPMPipeline"
@@ -171,23 +145,23 @@ def test_a_run_makes_a_folder_with_the_networks_own_class(labelled, tmp_path, ph
 
 
 def test_a_trained_network_of_single_pictures_starts_the_body(labelled, tmp_path):
-    plain = objective(labelled)
+    plain = tiny_recipes.diffusion_objective(labelled)
     plain.export(tmp_path / "model")
     export_pipeline(tmp_path / "model", tmp_path / "plain", torch.float32)
     for phase in ({"fusion": 2, "classes": 3}, {"fusion": 4, "fusion_kind": "patch-grid"}):
-        made = objective(labelled, initial=str(tmp_path / "plain"), **phase)
+        made = tiny_recipes.diffusion_objective(labelled, initial=str(tmp_path / "plain"), **phase)
         found = made.unet.state_dict()
         [name] = [name for name in found if name.endswith("mid_block.resnets.0.conv1.weight")]
         assert torch.equal(found[name], plain.unet.state_dict()["mid_block.resnets.0.conv1.weight"])
 
 
 def test_a_fused_network_goes_on_from_its_own_folder(labelled, tmp_path):
-    first = objective(labelled, fusion=2)
+    first = tiny_recipes.diffusion_objective(labelled, fusion=2)
     first.export(tmp_path / "model")
-    made = objective(labelled, fusion=2, initial=str(tmp_path / "model"))
+    made = tiny_recipes.diffusion_objective(labelled, fusion=2, initial=str(tmp_path / "model"))
     assert all(torch.equal(one, made.unet.state_dict()[name]) for name, one in first.unet.state_dict().items())
     with pytest.raises(RecipeError, match="another network"):
-        objective(labelled, fusion=4, initial=str(tmp_path / "model"))
+        tiny_recipes.diffusion_objective(labelled, fusion=4, initial=str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
@@ -204,12 +178,16 @@ def test_a_fused_network_goes_on_from_its_own_folder(labelled, tmp_path):
 )
 def test_bad_values_are_named_before_anything_is_loaded(labelled, phase, words):
     with pytest.raises(RecipeError, match=words):
-        recipe(labelled, **phase)
+        tiny_recipes.diffusion(labelled, **phase)
 
 
 def test_what_cannot_be_fused_is_said_before_any_work(labelled):
     with pytest.raises(RecipeError, match="cannot be fused"):
-        objective(labelled, fusion=2, network=NETWORK | {"down_block_types": ["SkipDownBlock2D", "AttnDownBlock2D"]})
+        tiny_recipes.diffusion_objective(
+            labelled,
+            fusion=2,
+            network=tiny_recipes.NETWORK | {"down_block_types": ["SkipDownBlock2D", "AttnDownBlock2D"]},
+        )
     loop = LOOP | {"batch_size": 16}
     with pytest.raises(DataError, match="8 pictures, and groups are of 16"):
-        objective(labelled, fusion=16, loop=loop)
+        tiny_recipes.diffusion_objective(labelled, fusion=16, loop=loop)

@@ -14,19 +14,8 @@ from headrace.request import Request
 from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.network import MultistageUNet2DModel
 from headrace.techniques.multistage.schedule import Stages
-from headrace.training.data import load_images
-from headrace.training.objectives.diffusion import DiffusionObjective
-from headrace.training.recipe import parse_recipe
 from headrace.training.run import RunOptions, train
 
-NETWORK = {
-    "block_out_channels": [8, 16],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 8,
-}
 PROCESSES = {
     "vp": {"kind": "variance-preserving", "min_snr_gamma": 5.0},
     "edm": {"kind": "edm"},
@@ -42,21 +31,11 @@ def data(tmp_path):
 
 
 def recipe(data, **phase):
-    diffusion = {
-        "objective": "diffusion", "loop": LOOP, "network": NETWORK, "sample_steps": 2, "stages": STAGES, **phase,
-    }  # fmt: skip
-    values = {"name": "tiny", "seed": 3, "data": {"path": str(data), "size": 16}}
-    return parse_recipe(values | {"phases": {"diffusion": diffusion}})
+    return tiny_recipes.diffusion(data, **{"stages": STAGES, **phase})
 
 
 def objective(data, **phase):
-    torch.manual_seed(0)
-    one = recipe(data, **phase)
-    return DiffusionObjective(one.phases["diffusion"], load_images(one.data), data.parent / "model")
-
-
-def draw(made, seed, count=8):
-    return made.batch(np.arange(count) % made.item_count()) | made.draws(count, torch.Generator().manual_seed(seed))
+    return tiny_recipes.diffusion_objective(data, **{"stages": STAGES, **phase})
 
 
 def expected_stages(made, batch):
@@ -73,7 +52,7 @@ def expected_stages(made, batch):
 @pytest.mark.parametrize("process", PROCESSES)
 def test_each_sample_goes_to_its_stages_decoder_and_all_share_one_encoder_call(data, process):
     made = objective(data, process=PROCESSES[process])
-    batch = draw(made, 3, 24) | {"uniform": torch.linspace(0.001, 0.9999, 24)}
+    batch = tiny_recipes.draw(made, 3, 24) | {"uniform": torch.linspace(0.001, 0.9999, 24)}
     expected = expected_stages(made, batch)
     assert set(expected.tolist()) == {0, 1, 2}
     calls, rows = [], {}
@@ -92,7 +71,7 @@ def test_one_decoder_of_the_encoders_width_learns_as_the_unified_network_does(da
     staged = objective(data, process=PROCESSES[process], stages={"boundaries": [0.4], "decoders": [8, 8]})
     plain = objective(data, process=PROCESSES[process], stages=None)
     staged.unet.initialise_from(plain.unet)
-    batch = draw(plain, 5)
+    batch = tiny_recipes.draw(plain, 5)
     losses = [made(batch)["loss"] for made in (plain, staged)]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
     for loss in losses:
@@ -145,7 +124,7 @@ def test_held_out_losses_are_told_by_stage(data):
         ({"stages": {"decoders": [8]}}, "boundaries"),
         ({"stages": STAGES | {"artefact": "stages.json"}}, "either"),
         ({"stages": {"artefact": "nowhere.json", "decoders": [8]}}, "nowhere"),
-        ({"stages": STAGES, "fusion": 2}, "stages"),
+        ({"stages": STAGES, "fusion": 4, "fusion_kind": "patch-grid"}, "patch grid"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(data, phase, says):

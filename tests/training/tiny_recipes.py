@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
+
+from headrace.training.data import load_images
+from headrace.training.objectives.diffusion import DiffusionObjective
+from headrace.training.objectives.objective import Batch
+from headrace.training.recipe import Recipe, parse_recipe
 
 CAPTIONS = ("red square", "green square", "blue square", "red circle", "green circle", "blue circle")
 
@@ -37,6 +43,15 @@ UNET = {
     "layers_per_block": 1,
     "norm_num_groups": 4,
 }
+# Of a `UNet2DModel` in a diffusion phase.
+NETWORK = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "attention_head_dim": 8,
+}
 TEXT = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SOLVER = {"prediction_type": "v_prediction", "clip_sample": False, "steps_offset": 1, "beta_schedule": "scaled_linear"}
 
@@ -57,6 +72,26 @@ def recipe(data: Path) -> dict:
         "decoder": {"objective": "autoencoder", "train_encoder": False, "latent_noise": 0.1, "loop": LOOP},
     }
     return copy.deepcopy({"name": "tiny", "seed": 3, "data": {"path": str(data), "size": 16}, "phases": phases})
+
+
+def diffusion(data: Path, **phase: object) -> Recipe:
+    """One diffusion phase on 16 px pictures, in batches of four."""
+    shared = {"objective": "diffusion", "loop": LOOP | {"batch_size": 4}, "network": NETWORK, "sample_steps": 2}
+    values = {"name": "tiny", "seed": 3, "data": {"path": str(data), "size": 16}}
+    return parse_recipe(values | {"phases": {"diffusion": shared | phase}})
+
+
+def diffusion_objective(data: Path, **phase: object) -> DiffusionObjective:
+    """That phase's objective, with the same weights each time."""
+    torch.manual_seed(0)
+    one = diffusion(data, **phase)
+    return DiffusionObjective(one.phases["diffusion"], load_images(one.data), data.parent / "model")
+
+
+def draw(made: DiffusionObjective, seed: int, count: int = 8) -> Batch:
+    """A batch with all that is random in it."""
+    indices = np.arange(count) % made.item_count()
+    return made.batch(indices) | made.draws(count, torch.Generator().manual_seed(seed))
 
 
 def pictures() -> list[Image.Image]:

@@ -17,7 +17,6 @@ The paper's figures are of LDM-512 (900M parameters) on an A100.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from headrace.benchmarks._sd15 import FACTOR, sd15_unet, text_embeddings
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.engine.allocator import keep_freed_memory
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.models.pipelines.loading import load
 
 # More steps, with fewer pictures: the figures of the first are the ones that the JSON names.
@@ -103,7 +102,6 @@ def _speed_figures(one: Speed) -> dict[str, Any]:
 
 
 def _write(out: Path, figures: Mapping[str, Any], studies: Sequence[Study]) -> None:
-    text = json.dumps(figures, indent=2) + "\n"
-    write_file(out / "block-cache.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "block-cache.json", figures)
     for one in studies:
         plot(one.qualities, out / f"block-cache-{one.setting.name}.png")

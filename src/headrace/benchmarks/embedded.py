@@ -10,7 +10,6 @@ mean over all emoji, through the mean of the posterior.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from headrace.engine import Engine
 from headrace.errors import DataError, UnsupportedModelError
 from headrace.evaluation.features import NearestPictures, recall
 from headrace.evaluation.metrics.paired import psnr
-from headrace.files import write_file
+from headrace.files import write_file, write_json
 from headrace.models.pipelines.folder import find
 from headrace.pictures.spread import spread_indices
 from headrace.request import Request
@@ -147,4 +146,4 @@ def _table(figures: Mapping[str, object]) -> Table:
 
 def _write(out: Path, figures: Mapping[str, object], grid: Image.Image) -> None:
     write_file(out / "embedded.png", grid.save)
-    write_file(out / "embedded.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n", "utf-8"))
+    write_json(out / "embedded.json", figures)

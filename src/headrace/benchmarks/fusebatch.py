@@ -13,7 +13,6 @@ A quick run: CIFAR-10's network, and a latent one of less than half the width at
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +35,7 @@ from headrace.benchmarks._fusebatch.size import Size, measure_size
 from headrace.benchmarks._fusebatch.speed import Load, Speed, latent_speed, pixel_speed
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
-from headrace.files import write_file
+from headrace.files import write_json
 
 # By configuration: on a CPU, and on an accelerator. TFS is at its exact shares where steps are a multiple of four.
 # Calls have as many evaluations as serve vanilla best on a CPU: CelebA's takes 198 ms a row in calls of 4, 228 ms in
@@ -79,8 +78,7 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
         "threads": torch.get_num_threads(),
     }
     if options.out is not None:
-        text = json.dumps(figures, indent=2) + "\n"
-        write_file(options.out / "fusebatch.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(options.out / "fusebatch.json", figures)
         plot(speeds, options.out / "fusebatch.png")
     return figures
 

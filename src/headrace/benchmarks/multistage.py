@@ -8,7 +8,6 @@ small turns in one run. On a CPU the networks are the paper's at a fraction of i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import torch
@@ -31,7 +30,7 @@ from headrace.benchmarks._multistage.speed import UNIFIED as ONE_DECODER
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.errors import ArtefactError
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.techniques.multistage.artefact import StagesArtefact
 from headrace.techniques.multistage.schedule import PAPER, Stages
 
@@ -60,8 +59,7 @@ def run(options: BenchOptions, console: Console) -> Mapping[str, object]:
     }  # fmt: skip
     if options.out is not None:
         details = figures | {"lines": [vars(line) for line in lines]}
-        text = json.dumps(details, indent=1) + "\n"
-        write_file(options.out / "multistage.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(options.out / "multistage.json", details, indent=1)
         display.plot(lines, services, options.out / "multistage.png")
     return figures
 

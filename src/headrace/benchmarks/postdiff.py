@@ -18,7 +18,6 @@ Contestants take turns, so that a slow spell of the machine falls on all of them
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -42,7 +41,7 @@ from headrace.benchmarks._postdiff.speed import Speed, measure_speed
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.engine.allocator import keep_freed_memory
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.loading import load
 from headrace.models.row_call import Source
@@ -249,6 +248,5 @@ def _figures(speeds: Sequence[Speed], qualities: Sequence[Quality], services: Se
 
 
 def _write(out: Path, figures: Mapping[str, Any], qualities: Sequence[Quality]) -> None:
-    text = json.dumps(figures, indent=2) + "\n"
-    write_file(out / "postdiff.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "postdiff.json", figures)
     plot(qualities, out / "postdiff.png")

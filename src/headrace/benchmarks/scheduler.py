@@ -18,7 +18,6 @@ chart.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from headrace.benchmarks._scheduler.simulated import simulate_loads
 from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.evaluation.machine import machine_name
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.models.pipelines.loading import load
 from headrace.serving.arrivals import Mix
 from headrace.serving.latency_table import LatencyTable
@@ -103,6 +102,5 @@ def _print(study: Study, title: str, console: Console) -> None:
 
 def _write(out: Path, figures: Mapping[str, object], studies: Mapping[str, Study]) -> None:
     runs = {name: study.details() for name, study in studies.items()}
-    text = json.dumps({**figures, "runs": runs}, indent=1) + "\n"
-    write_file(out / "scheduler.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "scheduler.json", {**figures, "runs": runs}, indent=1)
     plot(studies, out / "scheduler.png")

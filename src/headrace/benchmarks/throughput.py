@@ -7,7 +7,6 @@ encoding to uint8 pixels is inside. Ratios are medians over the repeats.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from headrace.benchmarks._mixed_load import SOLVERS, mixed_load
 from headrace.benchmarks._progress import bars
 from headrace.benchmarks.registry import BenchOptions
 from headrace.engine import Engine, EngineSettings
-from headrace.files import write_file
+from headrace.files import write_file, write_json
 from headrace.request import Request
 
 REQUESTS, REPEATS = 64, 3
@@ -157,8 +156,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
 
 def _write(out: Path, figures: Mapping[str, Any]) -> None:
     """throughput.json and a bar chart throughput.png in `out`."""
-    text = json.dumps(figures, indent=2) + "\n"
-    write_file(out / "throughput.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "throughput.json", figures)
     from matplotlib.figure import Figure
 
     names = [SEQUENTIAL, GROUPED, ENGINE]

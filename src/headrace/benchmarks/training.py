@@ -14,7 +14,6 @@ takes is measured apart, and so is each part of what ours adds.
 from __future__ import annotations
 
 import copy
-import json
 import statistics
 import tempfile
 import time
@@ -32,7 +31,7 @@ from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.engine.allocator import keep_freed_memory
 from headrace.errors import HeadraceError
-from headrace.files import write_file
+from headrace.files import write_file, write_json
 from headrace.training.accelerator import make_accelerator
 from headrace.training.checkpoint import Checkpoint, save_checkpoint
 from headrace.training.data import ImageSet
@@ -201,8 +200,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
 
 def _write(out: Path, figures: Mapping[str, Any], seconds: Mapping[str, list[float]], batch: int) -> None:
     """training.json and training.png, the turns of both loops, in `out`."""
-    text = json.dumps(figures, indent=2) + "\n"
-    write_file(out / "training.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "training.json", figures)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")

@@ -13,6 +13,8 @@ headrace calibrate stages cifar10-train.parquet --out cifar10-stages
 
 headrace calibrate stages cifar10-train.parquet --stages 5
 
+headrace calibrate stages cifar10-train.parquet --images 2000 --samples 300 --grid-samples 16   (a look, in seconds)
+
 headrace calibrate stages --method snr"""
 
 
@@ -39,7 +41,10 @@ def stages(
     model: Annotated[
         str, typer.Option(help="whose gradients: embedded name or diffusers folder")
     ] = "cifar10-ddpm-small",
-    images: Annotated[int | None, typer.Option(help="use that many of the data, evenly (default: all)")] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="use that many of the data, evenly: fewer have other stages, as another denoiser (all)"),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="side that images are brought to (default: the first one's)")] = None,
     seed: Annotated[int, typer.Option(help="of samples and noise")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder (default: outputs/calibrate/DATA-METHOD-STAGES)")] = None,
@@ -47,11 +52,11 @@ def stages(
 ) -> None:
     """Find the intervals of noise levels that have a decoder each (Multistage).
 
-    The optimal denoiser of the data is evaluated in closed form, without training:
-    each noisy image is compared with all images. CIFAR-10 takes minutes.
+    The optimal denoiser of the data is evaluated in closed form, without training: each noisy image is compared with
+    all images. CIFAR-10 takes minutes.
 
-    Writes stages.json, similarity.png (between all noise levels) and, for three
-    stages by the optimal denoiser, curve.png.
+    Writes stages.json, similarity.png (between all noise levels) and, for three stages by the optimal denoiser,
+    curve.png. Train with them: phases.diffusion.stages.artefact=FOLDER/stages.json.
     """
     from headrace.cli.calibrate_stages_run import StagesOptions, measure
     from headrace.techniques.multistage.calibrate import Question

@@ -60,8 +60,8 @@ class StagesOptions:
     @property
     def folder(self) -> Path:
         """Where files go if nothing else is said."""
-        name = slug(self.data.stem) if self.data is not None else "none"
-        return Path("outputs") / "calibrate" / f"{name}-{self.method}-{self.question.stages}"
+        names = [] if self.data is None else [slug(self.data.stem)]
+        return Path("outputs") / "calibrate" / "-".join([*names, self.method, str(self.question.stages)])
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,17 @@ def show(artefact: StagesArtefact, folder: Path, written: list[str], as_json: bo
         typer.echo(f"stage {number}: t {begin:.3f} to {end:.3f}")
     typer.echo("as sigma (EDM, equal SNR): " + ", ".join(f"{sigma:.3g}" for sigma in artefact.sigmas))
     for name, value in artefact.figures.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value:g}")
+        typer.echo(_line(name, value))
     typer.echo(f"written: {', '.join(written)} in {folder}")
+
+
+def _line(name: str, value: float) -> str:
+    """A figure in words: `t2_data_own` is what t2 is by data prediction with the end `own`."""
+    cut, *definition = name.split("_")
+    if not definition:
+        return f"{name}: {value:g}"
+    prediction, *end = definition
+    return f"{cut} by {prediction} prediction{''.join(f', end {one}' for one in end)}: {value:g}"
 
 
 def _figures(answer: Answer, question: Question) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +86,7 @@ def _write(out: Path, load: Sequence[Request], sides: Sides, figures: Mapping[st
 
     from headrace.cli.contact_sheet import Pair, contact_sheet
     from headrace.cli.pictures import slug, write_picture
-    from headrace.files import write_file
+    from headrace.files import write_file, write_json
 
     pairs = []
     for index, request in enumerate(load):
@@ -105,6 +104,5 @@ def _write(out: Path, load: Sequence[Request], sides: Sides, figures: Mapping[st
     )
     sheet, path = contact_sheet(pairs, heading), out / "contact-sheet.png"
     write_file(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
-    text = json.dumps(figures, indent=2) + "\n"
-    write_file(out / "figures.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(out / "figures.json", figures)
     return path

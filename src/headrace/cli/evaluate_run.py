@@ -28,7 +28,7 @@ from headrace.evaluation.extractors.transformers_folder import VisionFolder
 from headrace.evaluation.figures import MetricOptions
 from headrace.evaluation.paired import pair_up, paired_figures
 from headrace.evaluation.report import Report
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.pictures.folder import FileSource
 from headrace.pictures.source import open_source
 
@@ -147,7 +147,7 @@ def _compare(reports: list[Report], files: list[Path], machine_readable: bool) -
     table, drawing = (files[0].parent / "comparison" / name for name in ("table.json", "front.png"))
     front = plot(comparison, plotted_column(comparison), drawing)
     described = as_json(comparison, front)
-    write_file(table, lambda path: path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8"))
+    write_json(table, described)
     if machine_readable:
         dumped = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         typer.echo(json.dumps({"reports": dumped, "comparison": described}, indent=2))

@@ -85,9 +85,8 @@ class Production:
         self._destination = destination
         self._watcher = watcher
         self._ahead = ahead
-        self._running: dict[
-            int, list[_Running]
-        ] = {}  # by ticket: of one request, those of its pictures that are wanted
+        # By ticket: of one request, those of its pictures that are wanted.
+        self._running: dict[int, list[_Running]] = {}
         self._writer: PictureWriter[_Running] = PictureWriter(most=ahead)
         self._told: deque[tuple[int | None, str]] = deque(maxlen=1000)
         self.tally = Tally()

@@ -15,7 +15,7 @@ from headrace.cli.arrival_words import DRAWN, rate_of, sizes_of, steps_of
 from headrace.cli.pictures import prepare_folder
 from headrace.cli.simulate_display import progress, run_table
 from headrace.errors import HeadraceWarning, TraceError
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.serving.arrivals import Mix
 from headrace.serving.latency_table import LatencyTable
 from headrace.serving.load_study import CONTENDERS, House, Run, Workload, run
@@ -153,8 +153,7 @@ def _write(out: Path, figures: dict[str, object], runs: Sequence[Run], timelines
     from headrace.cli.simulate_plots import draw_loads, draw_run
     from headrace.cli.simulate_timeline import draw_timeline
 
-    text = json.dumps(figures, indent=1) + "\n"
-    write_file(out / "simulation.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out / "simulation.json", figures, indent=1)
     written = ["simulation.json"]
     if len({one.workload.name for one in runs}) > 1:
         draw_loads(runs, out / "loads.png")

@@ -20,7 +20,7 @@ from headrace.errors import RequestError, SolverError
 from headrace.evaluation.extractors.extractor import FeatureExtractor
 from headrace.evaluation.extractors.registry import ExtractorOptions, build_extractors
 from headrace.evaluation.metrics.gaussian import Gaussian
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.models.pipelines.base import Pipeline
 from headrace.request import Request
 from headrace.techniques.block_caching.artefact import solver_identity
@@ -168,6 +168,5 @@ def _digest(prompts: Prompts) -> str:
 
 
 def _write_front(found: Found, metric: str, folder: Path) -> None:
-    text = json.dumps({"metric": metric, "front": front_rows(found)}, indent=1) + "\n"
-    write_file(folder / "front.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(folder / "front.json", {"metric": metric, "front": front_rows(found)}, indent=1)
     draw_front(found, metric, folder / "front.png")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.plan.column import key_columns
+from headrace.plan.column import group_key_columns, key_columns
 from headrace.plan.crossing import changes
 from headrace.plan.plan import Plan
 
@@ -29,6 +30,7 @@ class Coefficients:
         changes: [R] whether the row leads to latents of another size.
         keys: [R] the values of the key columns but fusion, on which rows must agree to share a call.
         fusion: [R] images that share the row's evaluation (K).
+        group_keys: [R] the values on which rows must agree, besides, to share an evaluation.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -45,14 +47,18 @@ class Coefficients:
         self.history: int = int(self.depth.max(initial=0))
         self.scales: list[float] = [*plan.scale.tolist(), 1.0]
         self.changes: npt.NDArray[np.bool_] = changes(plan)
-        columns = [getattr(plan, name) for name in key_columns() if name != "fusion"]
-        self.keys: list[tuple[float, ...]] = [
-            tuple(float(column[row]) for column in columns) for row in range(len(plan))
-        ]
+        self.keys = _values(plan, [name for name in key_columns() if name != "fusion"])
         self.fusion: list[int] = plan.fusion.tolist()
+        self.group_keys = _values(plan, group_key_columns())
 
     def __len__(self) -> int:
         return len(self.table)
+
+
+def _values(plan: Plan, names: Sequence[str]) -> list[tuple[float, ...]]:
+    """[R] the values of these columns."""
+    columns = [getattr(plan, name) for name in names]
+    return [tuple(float(column[row]) for column in columns) for row in range(len(plan))]
 
 
 @lru_cache(maxsize=1024)

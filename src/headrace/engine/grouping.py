@@ -1,7 +1,8 @@
 """Which rows share an evaluation of the network, where it evaluates K images at once (FuseBatch).
 
-A group is up to K rows that the network is told the same timestep for. One that is short is padded by the engine
-(`headrace.engine.layout`), or falls back to a smaller K that there is a network for.
+A group is up to K rows that the network is told the same timestep for, and that agree in the plan's columns on which a
+group has to. One that is short is padded by the engine (`headrace.engine.layout`), or falls back to a smaller K that
+there is a network for.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ IMAGE_COST = 0.005
 
 @dataclass(frozen=True, slots=True)
 class FusedRow:
-    """What grouping must know of a row: the K that its plan wants, what the network is told, and its branches."""
+    """What grouping must know of a row: the K that its plan wants, what the network is told, and its branches.
+
+    `keys` are what else the rows of a group must agree on: the values of the plan's `group_key` columns.
+    """
 
     fusion: int
     timestep: float
     input_scale: float
     guided: bool = False
+    keys: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Group:
 def group(rows: Sequence[FusedRow], factors: Collection[int]) -> list[Group]:
     """Every row in one group, from the largest K to the smallest. `factors` have a network; rows' own are among them.
 
-    Rows of one K, timestep and input scale come together in their order, guided ones first, so that their
+    Rows of one K, timestep, input scale and keys come together in their order, guided ones first, so that their
     unconditional branches fill groups too. Those left over go to the cheapest K (`cheapest`), where they may join rows
     whose own K that is; no row ever goes to a larger K than its own.
     """
@@ -79,7 +84,8 @@ def evaluation_cost(fusion: int) -> float:
 
 def _alike(rows: Sequence[FusedRow], places: Sequence[int]) -> list[list[int]]:
     """Places whose rows the network is told the same for, guided ones first."""
-    found: dict[tuple[float, float], list[int]] = defaultdict(list)
+    found: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for place in sorted(places):
-        found[rows[place].timestep, rows[place].input_scale].append(place)
+        row = rows[place]
+        found[row.timestep, row.input_scale, *row.keys].append(place)
     return [sorted(alike, key=lambda place: not rows[place].guided) for alike in found.values()]

@@ -111,8 +111,9 @@ class Slot:
     @property
     def fused_row(self) -> FusedRow:
         """The row that comes next, as grouping sees it."""
-        told = self.table.table[self.row]
-        return FusedRow(self.table.fusion[self.row], float(told[at.TIMESTEP]), float(told[at.INPUT_SCALE]), self.guided)
+        table, row = self.table, self.row
+        told = float(table.table[row, at.TIMESTEP]), float(table.table[row, at.INPUT_SCALE])
+        return FusedRow(table.fusion[row], *told, self.guided, table.group_keys[row])
 
     @property
     def fusion_record(self) -> dict[str, list[int]]:

@@ -20,8 +20,9 @@ class Column:
     """One column of a `Plan`.
 
     `width` says how many values a row holds: one, one per register of history, two bounds, or one per block of the
-    network. `key` columns are part of the batch key: rows that differ in one cannot share a network call. `low` and
-    high` bound every value, inclusive; infinite values are refused except in `bounds` columns, where they mean none.
+    network. `key` columns are part of the batch key: rows that differ in one cannot share a network call. Rows that
+    differ in a `group_key` column can, but not one evaluation of K images (column `fusion`). `low` and `high` bound
+    every value, inclusive; infinite values are refused except in `bounds` columns, where they mean none.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column:
     doc: str
     width: Width = "one"
     key: bool = False
+    group_key: bool = False
     default: float | int | bool | None = None
     low: float = float("-inf")
     high: float = float("inf")
@@ -195,7 +197,16 @@ COLUMNS: dict[str, Column] = {
         Column(
             "fusion", "int", "fusebatch", "images that share one evaluation (K)", key=True, default=1, low=1, high=1024
         ),
-        Column("stage", "int", "multistage", "which decoder evaluates this row", default=0, low=0, high=_LARGEST_SEED),
+        Column(
+            "stage",
+            "int",
+            "multistage",
+            "which decoder evaluates this row",
+            group_key=True,
+            default=0,
+            low=0,
+            high=_LARGEST_SEED,
+        ),
     )
 }
 
@@ -210,3 +221,8 @@ def column(name: str) -> Column:
 def key_columns() -> tuple[str, ...]:
     """Names of the columns on which rows must agree to share a network call."""
     return tuple(c.name for c in COLUMNS.values() if c.key)
+
+
+def group_key_columns() -> tuple[str, ...]:
+    """Names of the columns on which rows must agree, besides, to share one evaluation."""
+    return tuple(c.name for c in COLUMNS.values() if c.group_key)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from headrace.errors import OutputError, TrainingError
 from headrace.files import write_folder
+from headrace.training.work import Work
 
 Tensors = dict[str, torch.Tensor]
 
@@ -50,11 +51,15 @@ class Learned:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One point of a phase. `recipe`: what it was run with, in JSON's types; empty where it was not recorded."""
+    """One point of a phase. `recipe`: what it was run with, in JSON's types; empty where it was not recorded.
+
+    `work`: what its steps have cost, for the record of the run; it is not read again.
+    """
 
     progress: Progress
     learned: Learned
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    work: Mapping[str, Work] = field(default_factory=dict)
 
 
 _TABLES = ("weights", "average", "optimizer", "buffers")
@@ -70,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     learned = checkpoint.learned
     content = {"format": 2, **asdict(checkpoint.progress), "loss_scale": learned.loss_scale}
     content["recipe"] = dict(checkpoint.recipe)
+    content["work"] = {name: asdict(part) for name, part in checkpoint.work.items()}
 
     def write(path: Path) -> None:
         for name in _tables(checkpoint.progress):

@@ -15,12 +15,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 import headrace
 from headrace.errors import TrainingError
 from headrace.files import write_folder
+from headrace.models.pipelines.parts import stands_for
 
 TEXT_TO_IMAGE = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 LATENT = ("vae", "unet", "scheduler")
 PIXEL = ("unet", "scheduler")
-# Networks that take no text.
-_PLAIN = ("UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel", "MultistageUNet2DModel")
 
 
 def save_component(component: Any, folder: Path) -> None:
@@ -66,7 +65,7 @@ def export_pipeline(
 def _parts(model: Path) -> tuple[str, ...]:
     """The components of the pipeline that the working folder is on the way to."""
     config = model / "unet" / "config.json"
-    if not config.exists() or _class_name(config) not in _PLAIN:
+    if not config.exists() or stands_for(_class_name(config)) != "UNet2DModel":
         return TEXT_TO_IMAGE
     return LATENT if (model / "vae").is_dir() else PIXEL
 

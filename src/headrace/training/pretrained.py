@@ -17,8 +17,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from headrace.errors import RecipeError
 from headrace.files import write_folder
 from headrace.models.pipelines.folder import find
+from headrace.techniques.fusebatch.text_network import FuseBatchUNet2DConditionModel
 from headrace.training.export import TEXT_TO_IMAGE, save_component
 from headrace.training.spaces.autoencoders import read_autoencoder
+
+_NETWORKS: dict[str, Any] = {one.__name__: one for one in (UNet2DConditionModel, FuseBatchUNet2DConditionModel)}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Pretrained:
     autoencoder: Any
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
-    unet: UNet2DConditionModel
+    unet: UNet2DConditionModel | FuseBatchUNet2DConditionModel
     solver: Mapping[str, Any]
 
 
@@ -44,11 +47,11 @@ def read_pretrained(path_or_name: str) -> Pretrained:
     loading: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     try:
         kind = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        if kind != UNet2DConditionModel.__name__:
+        if kind not in _NETWORKS:
             raise _unusable(path_or_name, f"denoises with a {kind}")
         solver = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **loading)
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, **loading)
+        unet = _NETWORKS[kind].from_pretrained(folder / "unet", torch_dtype=torch.float32, **loading)
         return Pretrained(
             autoencoder=_owned(read_autoencoder(folder)),
             tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from headrace.software import software
 from headrace.training.checkpoint import checkpoints
 from headrace.training.log import TrainingLog
 from headrace.training.recipe import Phase, Recipe
+from headrace.training.work import Work, training_macs
 
 # Of a phase's steps, at its end, whose figures are averaged.
 _LAST = 0.01
+# Columns of the log that grow with it, or follow from the recipe.
+_RUNNING = ("step", "seconds", "learning_rate", "training_tmac")
 _PATHS = ("path", "held_out", "memory_map", "initial", "autoencoder")
 
 
@@ -41,13 +46,21 @@ def _phase_record(phase: Phase, folder: Path, processes: int) -> dict[str, Any] 
     steps, loop = progress["step"], phase.loop
     images = steps * loop.batch_size * loop.gradient_accumulation_steps * processes
     figures = _last_figures(TrainingLog(folder / "log.csv", steps), steps)
-    return {"steps": steps, "seconds": round(progress["seconds"]), "images_seen": images, "last_figures": figures}
+    record = {"steps": steps, "seconds": round(progress["seconds"]), "images_seen": images, "last_figures": figures}
+    work = {name: Work(**part) for name, part in progress.get("work", {}).items()}
+    return record | ({"macs": _macs(work, images // steps)} if work and steps else {})
+
+
+def _macs(work: Mapping[str, Work], images: int) -> dict[str, Any]:
+    """Of training, and of each part: forward MACs a picture, its share of pictures, steps that it learnt in."""
+    parts = {name: {**asdict(part), "training": part.training(images)} for name, part in work.items()}
+    return {"training": training_macs(work, images), "parts": parts}
 
 
 def _last_figures(log: TrainingLog, steps: int) -> dict[str, float]:
     """Of every column but the clock and the step, the mean over the last steps."""
     figures = {}
-    for name in {name: None for row in log.rows for name in row if name not in ("step", "seconds", "learning_rate")}:
+    for name in {name: None for row in log.rows for name in row if name not in _RUNNING}:
         at, values = log.series(name)
         last = [value for step, value in zip(at, values, strict=True) if step > (1 - _LAST) * steps - 1]
         if last:

@@ -12,10 +12,11 @@ from headrace.errors import TrainingError
 _FIXED = (
     *("seed", "images_a_step", "items", "data.size"),
     *("objective", "network", "text_encoder", "widths", "classes", "space", "process.kind", "process.solver"),
-    *("fusion", "fusion_kernel", "fusion_kind"),
+    *("fusion", "fusion_kernel", "fusion_kind", "class_dropout"),
+    *("stages.boundaries", "stages.artefact", "stages.decoders", "stages.attention", "stages.shared"),
 )
 # Of keys above that tables did not always have: what a checkpoint without them was made with.
-_ONCE = {"fusion": 1, "fusion_kernel": 3, "fusion_kind": "fusebatch"}
+_ONCE = {"fusion": 1, "fusion_kernel": 3, "fusion_kind": "fusebatch", "class_dropout": 0.0}
 
 
 def check_recipe(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from headrace.training.board import Board
 from headrace.training.checkpoint import Checkpoint, Progress, checkpoints, newest_checkpoint, save_checkpoint
 from headrace.training.curve import plot_curve
 from headrace.training.cycles import cycles_ended
+from headrace.training.export import export_pipeline, is_complete
 from headrace.training.learning_rate import learning_rate
 from headrace.training.log import TrainingLog
 from headrace.training.objectives.objective import Objective
@@ -27,6 +28,7 @@ from headrace.training.resumption import check_recipe
 from headrace.training.split import Split
 from headrace.training.tables.loop import LoopTable
 from headrace.training.weights import Update, Weights
+from headrace.training.work import described, training_macs
 
 _MOST_SKIPPED = 50
 
@@ -71,8 +73,14 @@ class Trainer:
         self.split = Split(loop.batch_size, loop.gradient_accumulation_steps, processes, process)
         self.folder = settings.out / settings.name
         self.display = Display(settings.name, loop.steps, accelerator.is_main_process)
+        if objective.stops_early and processes > 1:
+            raise TrainingError(
+                f"phase {settings.name!r}: a network is to stop early, and {processes} processes learn it together",
+                "Train with one process, or leave patience out",
+            )
         self.weights = Weights(objective, loop, accelerator)
         self.progress = self._resume() if settings.resume else self._begin()
+        self.weights.hold()
         self.log = TrainingLog(self.folder / "log.csv", self.progress.step)
         self.board = Board(self.folder / "tensorboard", self.progress.step) if self._has_board() else None
         self._unchecked: list[_Done] = []
@@ -85,7 +93,7 @@ class Trainer:
         self.display.begin(self._fraction())
         sampled = None
         with self.display:
-            while self.progress.step < self.loop.steps and not self._out_of_time():
+            while self.progress.step < self.loop.steps and not self._out_of_time() and not self.objective.over:
                 self.step()
                 step = self.progress.step
                 if step % self.loop.log_every == 0:
@@ -99,6 +107,11 @@ class Trainer:
             self._checkpoint()
             if sampled != self.progress.step:
                 self._sample(model_folder)
+                if self.objective.stops_early:  # what the last scores have decided
+                    self._checkpoint()
+            work = self.objective.work(self.progress.step)
+            if work:
+                self.display.say(described(work, self.split.images))
         if self.board is not None:
             self.board.close()
         return self.progress
@@ -143,6 +156,9 @@ class Trainer:
             if not math.isfinite(figures["loss"]) or not (done.update.skipped or math.isfinite(row[-1])):
                 raise self._broken("the loss or its gradient is not finite at", done.progress.step)
             figures |= {"learning_rate": done.rate, "seconds": done.progress.seconds}
+            work = self.objective.work(done.progress.step)
+            if work:
+                figures["training_tmac"] = training_macs(work, self.split.images) / 1e12
             self._add(done.progress.step, figures)
         return sum(row[names.index("loss")] for row in values) / len(values)
 
@@ -164,7 +180,8 @@ class Trainer:
         self.write_down()
         if self.accelerator.is_main_process:
             self.log.save()
-            checkpoint = Checkpoint(self.progress, self.weights.learned(), self._recipe())
+            work = self.objective.work(self.progress.step)
+            checkpoint = Checkpoint(self.progress, self.weights.learned(), self._recipe(), work)
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.loop.keep_checkpoints)
         self._window = (self.progress.step, time.monotonic())
 
@@ -175,8 +192,11 @@ class Trainer:
             step = self.progress.step
             with self.weights.averaged():
                 scores = self.objective.scores()
+                decided = self.objective.judge(step, scores)
                 grid = self.objective.sample_grid()
                 self.objective.export(model_folder)
+            if self.loop.keep_models and is_complete(model_folder):
+                export_pipeline(model_folder, self.folder / "models" / f"step-{step:08d}")
             write_file(self.folder / "samples" / f"step-{step:08d}.png", grid.save)
             self._add(step, scores)
             if self.board is not None:
@@ -185,6 +205,9 @@ class Trainer:
             plot_curve(self.log, self.folder / "loss.png", self.settings.name, tuple(scores), self.split.images)
             shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items()) or "no scores"
             self.display.say(f"step {step}: {shown}; samples in {self.folder / 'samples'}")
+            for line in decided:
+                self.display.say(line)
+            self.weights.hold()
         self._window = (self.progress.step, time.monotonic())
 
     def _clock(self) -> float:

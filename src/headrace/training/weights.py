@@ -82,6 +82,16 @@ class Weights:
         self.optimizer.zero_grad(set_to_none=True)
         return scaler is not None and scaler.get_scale() < before
 
+    @torch.no_grad()
+    def hold(self) -> None:
+        """What the objective holds learns no more, and has the value that it is held at, averaged too."""
+        places = {id(parameter): place for place, parameter in enumerate(self.parameters)}
+        for parameter, value in self.objective.held():
+            parameter.copy_(value)
+            self.average.shadow_params[places[id(parameter)]].copy_(value)
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
     def end_cycle(self) -> None:
         """The averaged weights join the mean of the cycles' ends; the average begins anew with the next update."""
         self.cycle_mean.add(self.average.shadow_params)

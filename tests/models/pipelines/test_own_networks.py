@@ -1,6 +1,7 @@
 """Networks of Headrace's own as parts of a folder: those that are registered load, nothing else of the library does."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -57,6 +58,31 @@ def test_weights_that_are_missing_are_named(folder):
     config = folder / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"factors": [1, 4]}))
     with pytest.raises(CorruptModelError, match=r"networks\.4"):
+        load(folder)
+
+
+def with_fused_network(source, destination, **options):
+    """A copy of a folder with a network for K = 2, in its configuration alone, in the place of its own."""
+    shutil.copytree(source, destination)
+    config = destination / "unet" / "config.json"
+    unet = {name: value for name, value in json.loads(config.read_text()).items() if not name.startswith("_")}
+    fused = {"_class_name": "FuseBatchUNet2DConditionModel", "factors": [2], "unet": unet | options}
+    config.write_text(json.dumps(fused))
+    edit(destination, ["headrace", "FuseBatchUNet2DConditionModel"])
+    return destination
+
+
+@pytest.mark.parametrize(("kind", "setting"), [("sdxl", "addition_embed_type"), ("lcm", "time_cond_proj_dim")])
+def test_a_network_that_is_told_more_than_a_text_is_not_fused(tiny_model, tmp_path, kind, setting):
+    with pytest.raises(UnsupportedModelError, match=f"{setting} = .* cannot be fused: K images share one body"):
+        load(with_fused_network(tiny_model(kind), tmp_path / "fused"))
+
+
+def test_a_fused_network_of_text_alone_is_none_of_sdxl(tiny_model, tmp_path):
+    folder = with_fused_network(tiny_model("sdxl"), tmp_path / "fused", addition_embed_type=None)
+    unet = json.loads((folder / "unet" / "config.json").read_text())["unet"]
+    headrace.FuseBatchUNet2DConditionModel([2], unet).save_pretrained(folder / "unet")
+    with pytest.raises(UnsupportedModelError, match="addition_embed_type = None"):
         load(folder)
 
 

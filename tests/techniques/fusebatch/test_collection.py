@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiTPipeline, LDMPipeline, UNet2DModel
+from transformers import CLIPTextModel
 
 from headrace.errors import ModelError, PlanError, UnsupportedModelError
 from headrace.models.pipelines.loading import load
 from headrace.techniques.fusebatch.collection import collect, write
 from headrace.techniques.fusebatch.network import FuseBatchUNet2DModel
-from tiny_networks import NARROW_UNET, autoencoder, dit_transformer, quantised_autoencoder
+from headrace.techniques.fusebatch.text_network import FuseBatchUNet2DConditionModel
+from tiny_networks import NARROW_UNET, autoencoder, clip_text_model, dit_transformer, quantised_autoencoder
 
 
 def network(factor, kernel_size=3, **options):
@@ -99,3 +101,56 @@ def test_a_collection_can_be_collected_again(model, tmp_path):
     write(collect(sources), sources[0], tmp_path / "two")
     assert collect([tmp_path / "two", model(4)]).factors == (1, 2, 4)
     assert json.loads((tmp_path / "two" / "model_index.json").read_text())["unet"][0] == "headrace"
+
+
+def test_a_stable_diffusion_becomes_one_whose_fused_networks_start_from_its_own(tiny_model, tmp_path):
+    source, folder = tiny_model("sd1"), tmp_path / "fused"
+    folder.mkdir()
+    write(collect([source], untrained=[4, 2]), source, folder)
+    plain, pipeline = load(source).network, load(folder)
+    assert pipeline.family == "stable diffusion"
+    assert pipeline.fusion_factors == (1, 2, 4)
+    assert pipeline.network.config.policy == [[1, 1.0]]  # until they are trained
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["unet"] == ["headrace", "FuseBatchUNet2DConditionModel"]
+    for factor in (2, 4):
+        body = pipeline.network.networks[str(factor)].body
+        assert body.mid_block.resnets[0].conv1.weight.equal(plain.mid_block.resnets[0].conv1.weight)
+    latents, text = torch.randn(4, 4, 8, 8), torch.randn(4, 12, 16)
+    with torch.inference_mode():
+        assert pipeline.network(latents, 5, text).sample.equal(plain(latents, 5, text).sample)
+    assert collect([folder]).factors == (1, 2, 4)
+
+
+def test_text_models_need_the_same_text_encoder(tiny_model, tmp_path):
+    source, other = tiny_model("sd1"), tmp_path / "other"
+    other.mkdir()
+    write(FuseBatchUNet2DConditionModel([2], collect([source]).config["unet"]), source, other)
+    assert collect([source, other]).factors == (1, 2)
+    encoder = CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float16)
+    encoder.save_pretrained(other / "text_encoder")
+    assert collect([source, other]).factors == (1, 2)
+    torch.manual_seed(5)
+    clip_text_model().save_pretrained(other / "text_encoder")
+    with pytest.raises(ModelError, match="'text_encoder' of sd1 is not that of other"):
+        collect([source, other])
+
+
+def test_solvers_of_other_classes_may_have_one_noise(model):
+    assert collect([model(1), model(2, scheduler=DDIMScheduler())]).factors == (1, 2)
+    with pytest.raises(ModelError, match="prediction_type: 'epsilon' and 'v_prediction'"):
+        collect([model(1), model(4, scheduler=DDIMScheduler(prediction_type="v_prediction"))])
+
+
+def test_networks_to_be_trained_need_one_to_start_from(model, tiny_model):
+    with pytest.raises(ModelError, match="K = 4 starts from that of K = 1, and no model has one"):
+        collect([model(2)], untrained=[4])
+    with pytest.raises(ModelError, match=r"\[1, 2, 2\] name one twice"):
+        collect([model(1), model(2)], untrained=[2])
+    with pytest.raises(ModelError, match=r"\[0, 1\] are not numbers of images"):
+        collect([model(1)], untrained=[0])
+    with pytest.raises(ModelError, match="time_cond_proj_dim = 32 cannot be fused"):
+        collect([tiny_model("lcm")], untrained=[2])
+    half = collect([model(1, dtype=torch.float16)], "2:0.5,1:0.5", untrained=[2])
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
+    assert half.config.policy == [[2, 0.5], [1, 0.5]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from headrace.benchmarks._step_study.quality import Measure
 from headrace.benchmarks._step_study.study import ANY, Answer, CostName, Point, Study
-from headrace.files import write_file
+from headrace.files import write_file, write_json
 
 _EQUAL: dict[CostName, str] = {"macs": "operations", "seconds": "latency"}
 _ENDS = (2.5, 97.5)  # percentiles
@@ -97,8 +96,7 @@ def write(study: Study, about: Mapping[str, Any], out: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_file(out / "steps.csv", lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
-    values = json.dumps(as_json(study, about), indent=2) + "\n"
-    write_file(out / "steps.json", lambda path: path.write_text(values, encoding="utf-8"))
+    write_json(out / "steps.json", as_json(study, about))
 
 
 def _row(point: Point, measures: tuple[Measure, ...]) -> dict[str, Any]:

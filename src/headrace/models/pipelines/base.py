@@ -162,7 +162,7 @@ class Pipeline(ABC):
     def check(self, request: Request) -> None:
         """Raises `RequestError` naming the field where this model cannot serve the request."""
         self.check_conditioning(request)
-        if self.default_guidance == 1.0 and (request.guidance_scale or 0.0) > 1.0:
+        if self.default_guidance == 1.0 and not self.guided and (request.guidance_scale or 0.0) > 1.0:
             raise RequestError(
                 "guidance_scale",
                 f"guidance_scale {request.guidance_scale} was asked and {self.name} has no unconditional branch",

@@ -12,7 +12,7 @@ from headrace.errors import CorruptModelError, ModelError, UnsupportedModelError
 from headrace.models.pipelines.base import Pipeline
 from headrace.models.pipelines.folder import OWN_LIBRARY, UNUSED_PARTS, ModelFolder, inspect
 from headrace.models.pipelines.latent import DiTPipeline, LatentDiffusionPipeline
-from headrace.models.pipelines.parts import load_part, quiet
+from headrace.models.pipelines.parts import load_part, quiet, stands_for
 from headrace.models.pipelines.pixel import PixelPipeline
 from headrace.models.pipelines.text import (
     LatentConsistencyPipeline,
@@ -49,7 +49,7 @@ def load(
             f"Supported: {', '.join(sorted(FAMILIES))}",
         )
     network = folder.parts.get("transformer") or folder.parts.get("unet")
-    if network not in family.networks:
+    if network is None or stands_for(network) not in family.networks:
         raise UnsupportedModelError(
             f"{folder.name} denoises with a {network}, which Headrace cannot call in a {folder.class_name}",
             f"Supported there: {', '.join(sorted(family.networks))}",

@@ -5,15 +5,38 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import headrace
 from headrace.errors import CorruptModelError, ModelError, UnsupportedModelError
 from headrace.models.pipelines.folder import ModelFolder, weights_variant
+
+
+def stands_for(class_name: str) -> str:
+    """The class that a network is called as: its own, or what a registered network says that it `stands_for`."""
+    return str(getattr(getattr(headrace, class_name, None), "stands_for", class_name))
+
+
+def registered_network(configuration: Mapping[str, Any], class_name: str = "UNet2DModel") -> tuple[Any, dict[str, Any]]:
+    """The registered class that a configuration names as `network`, and the settings that it is made with.
+
+    Among these is `unet`, the configuration of what it stands for. Raises `ModelError` for a class that is not
+    registered or stands for another than `class_name`, and where `unet` is missing.
+    """
+    settings = dict(configuration)
+    name = settings.pop("network", None)
+    kind = getattr(headrace, name, None) if isinstance(name, str) else None
+    if getattr(kind, "stands_for", None) != class_name or not isinstance(settings.get("unet"), Mapping):
+        raise ModelError(
+            f"{name!r} is no network with a configuration `unet` that stands for a {class_name}",
+            "Name a registered one, such as MultistageUNet2DModel, and give the settings that it is made with",
+        )
+    return kind, settings
 
 
 def load_part(folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:
@@ -70,6 +93,8 @@ def _failures_named(path: Path) -> Iterator[None]:
         raise ModelError(
             f"{path} does not fit into memory", "Load it as float16 or bfloat16, or use a larger machine"
         ) from error
+    except ModelError as error:  # a network of Headrace's own refuses its configuration
+        raise UnsupportedModelError(f"{path} could not be loaded: {error.problem}", error.remedy) from error
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CorruptModelError(

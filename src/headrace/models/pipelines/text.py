@@ -15,8 +15,10 @@ from headrace.models.pipelines.autoencoded import AutoencodedPipeline
 from headrace.models.pipelines.base import LatentShape, require_prompt, require_settings
 from headrace.models.pipelines.pixel import downsampling
 from headrace.models.pipelines.prompt_cache import Encoded, PromptCache
+from headrace.models.pipelines.told import ToldPipeline
 from headrace.request import Request
 
+_TEXT_INPUTS = ("encoder_hidden_states", "timestep_cond")
 # Inputs of a U-Net that none of the families here gives it.
 _EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
@@ -110,10 +112,11 @@ class TextPipeline(AutoencodedPipeline):
         return downsampling(self.network)
 
 
-class StableDiffusionPipeline(TextPipeline):
+class StableDiffusionPipeline(TextPipeline, ToldPipeline):
     """Stable Diffusion 1.x and 2.x (Rombach et al. 2022).
 
-    A network with `time_cond_proj_dim` is distilled for guidance: it is told the scale and evaluates one branch.
+    A network with `time_cond_proj_dim` is distilled for guidance: it is told the scale and evaluates one branch. Of one
+    that fuses rows (FuseBatch) the K of a group have a prompt each; the branches of guidance are groups of their own.
     """
 
     family = "stable diffusion"
@@ -128,13 +131,9 @@ class StableDiffusionPipeline(TextPipeline):
 
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
-        return self.components.unet(
-            rows.sample,
-            rows.timestep,
-            encoder_hidden_states=rows.conditioning["encoder_hidden_states"],
-            timestep_cond=rows.conditioning.get("timestep_cond"),
-            return_dict=False,
-        )[0]
+        text = {name: rows.conditioning[name] for name in _TEXT_INPUTS if name in rows.conditioning}
+        given = {**text, **self.told(rows)}
+        return self.components.unet(rows.sample, rows.timestep, return_dict=False, **given)[0]
 
 
 class LatentConsistencyPipeline(StableDiffusionPipeline):

@@ -1,31 +1,28 @@
 """What the families without text share: a `UNet2DModel`, unconditional or with class embeddings.
 
-A network whose configuration has `factors` evaluates K rows at once, for each K of these (FuseBatch). It is a part of
-a folder whose class is registered (`headrace.models.pipelines.parts`): called as a `UNet2DModel` is, with `fusion` = K
-beside it, and its `decide(plan)` says what it decides of plans. One whose configuration has `decoders` evaluates each
-row by the decoder of its stage (Multistage): it is given `stage` [N].
+A network whose configuration names a `null_class` was trained with labels left out, and is guided away from that class
+(classifier-free guidance) where a request asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from typing_extensions import override
 
-from headrace.errors import PlanError, UnsupportedModelError
+from headrace.errors import UnsupportedModelError
 from headrace.models.conditioning import Conditioning
 from headrace.models.denoiser import Rows
-from headrace.models.pipelines.base import Pipeline, require_class, require_settings
-from headrace.plan.plan import Plan
+from headrace.models.pipelines.base import require_class, require_settings
+from headrace.models.pipelines.told import ToldPipeline
 from headrace.request import Request
 
 
-class UNet2DPipeline(Pipeline):
+class UNet2DPipeline(ToldPipeline):
     """A `UNet2DModel`; class-conditional where its configuration has `num_class_embeds`."""
 
-    networks = frozenset({"UNet2DModel", "FuseBatchUNet2DModel", "PatchGridUNet2DModel", "MultistageUNet2DModel"})
+    networks = frozenset({"UNet2DModel"})
 
     @property
     @override
@@ -33,43 +30,15 @@ class UNet2DPipeline(Pipeline):
         return self.components.unet
 
     @property
-    @override
-    def columns(self) -> frozenset[str]:
-        return super().columns | self._own_columns
-
-    @property
-    def _own_columns(self) -> frozenset[str]:
-        """What the network itself is told of each row."""
-        told_by = {"fusion": "factors", "stage": "decoders"}
-        return frozenset(name for name, setting in told_by.items() if setting in self.components.unet.config)
+    def _null_class(self) -> int | None:
+        """The label that stands for no class: what guidance moves away from."""
+        label: int | None = self.components.unet.config.get("null_class")
+        return label
 
     @property
     @override
-    def fusion_factors(self) -> tuple[int, ...]:
-        return tuple(sorted(self.components.unet.config["factors"])) if self._fuses else super().fusion_factors
-
-    @property
-    def _fuses(self) -> bool:
-        return "fusion" in self._own_columns
-
-    @override
-    def own_decisions(self, plan: Plan) -> Plan:
-        if not self._own_columns:
-            return plan
-        decided: Plan = self.components.unet.decide(plan)
-        return decided
-
-    @override
-    def check_plan(self, plan: Plan) -> None:
-        if "stage" not in self._own_columns:
-            return
-        stages = len(self.components.unet.config["decoders"])
-        wrong = np.flatnonzero(plan.stage >= stages)
-        if wrong.size:
-            raise PlanError(
-                f"row {wrong[0]} of the plan is of stage {plan.stage[wrong[0]]}, and {self.name} has {stages} decoders",
-                f"Use stages 0 to {stages - 1}",
-            )
+    def guided(self) -> bool:
+        return super().guided or self._null_class is not None
 
     @override
     def check_model(self) -> None:
@@ -87,18 +56,17 @@ class UNet2DPipeline(Pipeline):
         if classes is None:
             super().check_conditioning(request)
         else:
-            require_class(request, self.name, classes)
+            require_class(request, self.name, classes if self._null_class is None else self._null_class)
 
     @override
     def encode(self, requests: Sequence[Request]) -> list[Conditioning]:
-        return [encode_class(request.class_label, self.device) for request in requests]
+        return [encode_class(request.class_label, self.device, self._null_class) for request in requests]
 
     @override
     def evaluate(self, rows: Rows) -> torch.Tensor:
         labels = rows.conditioning.get("class_labels")
-        told = {"fusion": rows.fusion, "stage": rows.columns.get("stage", 0)}  # 0: what the column holds by default
-        options = {name: told[name] for name in self._own_columns}
-        output = self.components.unet(rows.sample, rows.timestep, class_labels=labels, return_dict=False, **options)[0]
+        given = {"class_labels": labels, **self.told(rows)}
+        output = self.components.unet(rows.sample, rows.timestep, return_dict=False, **given)[0]
         return output[:, : rows.sample.shape[1]]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from headrace.errors import ModelError
 from headrace.techniques.fusebatch.fusion import Fusion, Unfusion, fused_channels
-from headrace.techniques.fusebatch.network import check_factors
+from headrace.techniques.fusebatch.model import check_factors
 from headrace.techniques.fusebatch.transfer import copy_named
 
 _HEAD = "decoder.conv_norm_out"

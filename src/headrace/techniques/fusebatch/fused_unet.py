@@ -1,4 +1,4 @@
-"""A U-Net whose body runs once for K images (FB-UNet, FuseBatch section 3.2)."""
+"""A U-Net without text whose body runs once for K images (FB-UNet, FuseBatch section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from torch import nn
 from typing_extensions import override
 
 from headrace.errors import ModelError
-from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, group_times
-from headrace.techniques.fusebatch.transfer import copy_body, copy_head
+from headrace.techniques.fusebatch.fused_network import FusedNetwork
+from headrace.techniques.fusebatch.fusion import fused_channels, group_times
 
 
-class FusedUNet(nn.Module):
-    """`R^{BxKxd} -> Fusion -> R^{Bxh} -> body -> R^{Bxh} -> Unfusion -> R^{BxKxh} -> Head -> R^{BxKxd}` (equation 3).
-
-    The body is diffusers' `UNet2DModel` up to its head, with a `conv_in` of 8C channels for images of C, and runs once
-    a group (equation 5); its head (norm, activation, `conv_out`) runs once an image, with the same weights for all.
+class FusedUNet(FusedNetwork):
+    """A fused `UNet2DModel`: see `FusedNetwork`.
 
     Class labels: the body has one table of embeddings for each index, and the K embeddings of a group are summed and
     added to the time embedding, as one would be.
@@ -30,25 +27,16 @@ class FusedUNet(nn.Module):
 
         Raises `ModelError` for a U-Net with image skips or class embeddings that are no table.
         """
-        super().__init__()
-        self.factor = factor
         channels = unet.get("in_channels", 3)
-        self.body = UNet2DModel(**{**unet, "in_channels": fused_channels(channels)})
-        if self.body.config.class_embed_type is not None or "Skip" in str(self.body.config.down_block_types):
+        body = UNet2DModel(**{**unet, "in_channels": fused_channels(channels)})
+        if body.config.class_embed_type is not None or "Skip" in str(body.config.down_block_types):
             raise ModelError(
                 "a UNet2DModel with class_embed_type or skips of the image cannot be fused: they are of one image",
                 "Use num_class_embeds and blocks without skips",
             )
-        self.fusion = Fusion(channels, factor, kernel_size)
-        self.head = Head.taken_from(self.body)
-        self.unfusion = Unfusion(self.body.config.block_out_channels[0], factor)
-        if self.body.class_embedding is not None:
-            self.body.class_embedding = IndexedEmbedding(self.body.class_embedding, factor)
-
-    @property
-    def config_of_one(self) -> dict[str, Any]:
-        """The configuration of the `UNet2DModel` of one image, whole."""
-        return {**self.body.config, "in_channels": self.fusion.channels}
+        super().__init__(body, channels, factor, kernel_size)
+        if body.class_embedding is not None:
+            body.class_embedding = IndexedEmbedding(body.class_embedding, factor)
 
     @override
     def forward(
@@ -66,20 +54,15 @@ class FusedUNet(nn.Module):
         divided = self.body.config.time_embedding_type == "fourier"
         if divided:  # the network divides what it returns by its timesteps: undone before the head, done behind it
             features = features * times[:, None, None, None]
-        output = torch.stack([self.head(image) for image in self.unfusion.each(features)], 1)
+        output = self.images(features)
         return (output / times[:, None, None, None, None] if divided else output).flatten(0, 1)
 
+    @override
     def initialise_from(self, vanilla: UNet2DModel) -> None:
-        """Takes over the weights of a trained U-Net of one image: all but `conv_in`, which reads what fusion makes.
-
-        Each index gets a copy of the class embeddings. Unfusion starts as the identity, so that the head, which is
-        taken over too, is given what it was trained on. Raises `ModelError` where the configurations differ.
-        """
-        copy_body(vanilla, self.body)
-        copy_head(vanilla, self.head)
+        """As `FusedNetwork` does; each index gets a copy of the class embeddings."""
+        super().initialise_from(vanilla)
         if self.body.class_embedding is not None:
             self.body.class_embedding.copy_from(vanilla.class_embedding)
-        self.unfusion.start_as_identity()
 
 
 class IndexedEmbedding(nn.Module):

@@ -130,5 +130,4 @@ def groups_of(rows: int, factor: int) -> int:
 
 def group_times(timestep: torch.Tensor | float, sample: torch.Tensor, factor: int) -> torch.Tensor:
     """[B]: the timestep of each group's first row, of a number or of one a row."""
-    times = torch.as_tensor(timestep, device=sample.device)
-    return times.expand(len(sample))[::factor] if times.numel() == 1 else times[::factor]
+    return torch.as_tensor(timestep, device=sample.device).expand(len(sample))[::factor]

@@ -1,66 +1,42 @@
-"""`FuseBatchUNet2DModel`: the networks for one or several fusion factors K as one part of a diffusers folder."""
+"""`FuseBatchUNet2DModel`: U-Nets without text for one or several fusion factors K."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DModel
-from diffusers.configuration_utils import FrozenDict, register_to_config
+from diffusers import UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
-from torch import nn
 from typing_extensions import override
 
-from headrace.errors import ModelError
-from headrace.plan import Plan
-from headrace.techniques.fusebatch import schedule
+from headrace.models.pipelines.parts import registered_network
+from headrace.techniques.fusebatch.fused_registered import FusedRegistered
 from headrace.techniques.fusebatch.fused_unet import FusedUNet
-from headrace.techniques.fusebatch.transfer import copy_all
-
-_LARGEST = 1024  # of the plan's column
+from headrace.techniques.fusebatch.model import FuseBatchModel
 
 
-class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
-    """A U-Net for each of some fusion factors K: a `UNet2DModel` for K = 1, a `FusedUNet` for every other.
+class FuseBatchUNet2DModel(FuseBatchModel):
+    """A `UNet2DModel` for K = 1, a `FusedUNet` for every other K: see `FuseBatchModel`.
 
-    `unet` is the configuration of the `UNet2DModel` of one image and `kernel_size` that of the fusion. `policy` is the
-    model's own allocation of factors to rows, [[K, share], ...], for plans in which nobody else decides; None is the
-    paper's for these factors (`schedule.halving`). Raises `ModelError` for factors that are none, not whole numbers
-    from 1 to 1024, or twice there, and `PlanError` for a policy that is none of these factors.
+    Where `unet` is the configuration of a registered network that stands for a `UNet2DModel`, and says so with
+    `network` = class name, it is that for K = 1 and a `FusedRegistered` for every other K. What such a network is told
+    of a plan, its stage for instance, this one is told beside `fusion`.
     """
 
     # As which a folder's model_index.json and `import` know it.
     __module__ = "headrace"
-    _supports_gradient_checkpointing = True
+    of_one = UNet2DModel
+    of_several = FusedUNet
+    stands_for = "UNet2DModel"
 
-    @register_to_config
-    def __init__(
-        self,
-        factors: Sequence[int],
-        unet: Mapping[str, Any],
-        kernel_size: int = 3,
-        policy: Sequence[Sequence[float]] | None = None,
-    ) -> None:
-        super().__init__()
-        check_factors(factors)
-        if policy is not None:
-            schedule.check_factors(_allocation(policy), factors)
-        settings = {name: value for name, value in unet.items() if not name.startswith("_")}
-        self.networks = nn.ModuleDict({str(factor): _network(settings, factor, kernel_size) for factor in factors})
-
-    @property
-    def factors(self) -> tuple[int, ...]:
-        """The fusion factors there are networks for, the smallest first."""
-        return tuple(sorted(self.config["factors"]))
-
-    @property
+    @classmethod
     @override
-    def config(self) -> FrozenDict:
-        """The configuration of the U-Net of one image, and this model's own over it."""
-        first: Any = next(iter(self.networks.values()))
-        unet = first.config if isinstance(first, UNet2DModel) else first.config_of_one
-        return FrozenDict({**unet, **self._internal_dict})
+    def made(cls, unet: Mapping[str, Any], factor: int, kernel_size: int) -> Any:
+        if "network" not in unet:
+            return super().made(unet, factor, kernel_size)
+        kind, settings = registered_network(unet)
+        return kind(**settings) if factor == 1 else FusedRegistered(unet, factor, kernel_size)
 
     @override
     def forward(
@@ -70,53 +46,17 @@ class FuseBatchUNet2DModel(ModelMixin, ConfigMixin):
         class_labels: torch.Tensor | None = None,
         fusion: int | None = None,
         return_dict: bool = True,
+        **columns: Any,
     ) -> UNet2DOutput | tuple[torch.Tensor]:
         """[N, C, h, w] -> [N, C_out, h, w]: groups of K = `fusion` rows that stand together share an evaluation each.
 
         `timestep` is a number or one a row, of which a group's first is taken; `class_labels` is [N]. `fusion` None is
-        the smallest factor. Raises `ValueError` where there is no network for K, or N is not a multiple of K.
+        the smallest factor; `columns` are what the bodies are told of each row beside. Raises `ValueError` where there
+        is no network for K, or N is not a multiple of K.
         """
-        factor = self.factors[0] if fusion is None else fusion
-        if str(factor) not in self.networks:
-            raise ValueError(f"there is no network for a fusion factor of {factor}: choose from {self.factors}")
-        network = self.networks[str(factor)]
-        if factor == 1:
-            output = network(sample, timestep, class_labels, return_dict=False)[0]
+        network = self.network_for(fusion)
+        if isinstance(network, FusedUNet | FusedRegistered):
+            output = network(sample, timestep, class_labels, **columns)
         else:
-            output = network(sample, timestep, class_labels)
+            output = network(sample, timestep, class_labels, return_dict=False, **columns)[0]
         return UNet2DOutput(sample=output) if return_dict else (output,)
-
-    def decide(self, plan: Plan) -> Plan:
-        """The plan with the fusion factors of this model's policy."""
-        policy = self.config["policy"]
-        return schedule.fuse(plan, schedule.halving(self.factors) if policy is None else _allocation(policy))
-
-    def initialise_from(self, vanilla: UNet2DModel) -> None:
-        """Starts every network from a trained U-Net of one image: see `FusedUNet.initialise_from`; K = 1 is a copy.
-
-        Raises `ModelError` where the configurations differ.
-        """
-        for network in self.networks.values():
-            if isinstance(network, FusedUNet):
-                network.initialise_from(vanilla)
-            else:
-                copy_all(vanilla, network)
-
-
-def check_factors(factors: Sequence[int]) -> None:
-    """Raises `ModelError` unless there are some, all different, each a whole number from 1 to 1024."""
-    whole = all(isinstance(factor, int) and not isinstance(factor, bool) for factor in factors)
-    if not factors or not whole or not all(1 <= factor <= _LARGEST for factor in factors):
-        raise ModelError(
-            f"fusion factors {list(factors)} are not numbers of images", f"Give whole numbers from 1 to {_LARGEST}"
-        )
-    if len(set(factors)) < len(factors):
-        raise ModelError(f"fusion factors {list(factors)} name one twice", "Give each factor once")
-
-
-def _allocation(policy: Sequence[Sequence[float]]) -> schedule.Allocation:
-    return schedule.Allocation((int(factor), float(share)) for factor, share in policy)
-
-
-def _network(unet: Mapping[str, Any], factor: int, kernel_size: int) -> nn.Module:
-    return UNet2DModel(**unet) if factor == 1 else FusedUNet(unet, factor, kernel_size)

@@ -16,7 +16,7 @@ from typing_extensions import override
 from headrace.plan.plan import Plan
 from headrace.techniques.fusebatch import schedule
 from headrace.techniques.fusebatch.fused_unet import IndexedEmbedding
-from headrace.techniques.fusebatch.fusion import groups_of
+from headrace.techniques.fusebatch.fusion import group_times, groups_of
 
 FACTOR = 4
 _SIDE = 2
@@ -36,6 +36,9 @@ class PatchGridUNet2DModel(ModelMixin, ConfigMixin):
 
     # As which a folder's model_index.json and `import` know it.
     __module__ = "headrace"
+    # What it is called as, and what of a plan it is told beside that.
+    stands_for = "UNet2DModel"
+    columns = frozenset({"fusion"})
 
     @register_to_config
     def __init__(self, unet: Mapping[str, Any]) -> None:
@@ -56,7 +59,7 @@ class PatchGridUNet2DModel(ModelMixin, ConfigMixin):
     @override
     def config(self) -> FrozenDict:
         """The configuration of the U-Net of one image, and this model's own over it."""
-        return FrozenDict({**self.network.config, **self._internal_dict, "factors": [FACTOR]})
+        return FrozenDict({**self.network.config, **self._internal_dict})
 
     @override
     def forward(
@@ -75,7 +78,7 @@ class PatchGridUNet2DModel(ModelMixin, ConfigMixin):
         groups = groups_of(len(sample), FACTOR)
         if fusion not in (None, FACTOR):
             raise ValueError(f"there is no network for a fusion factor of {fusion}: a patch grid takes {FACTOR}")
-        times = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))[::FACTOR]
+        times = group_times(timestep, sample, FACTOR)
         labels = None if class_labels is None else class_labels.reshape(groups, FACTOR)
         small = functional.avg_pool2d(sample, _SIDE)
         output = split(self.network(grid(small), times, labels, return_dict=False)[0])

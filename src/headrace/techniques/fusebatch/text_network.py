@@ -6,50 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
-from diffusers.configuration_utils import register_to_config
+from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import nn
 from typing_extensions import override
 
 from headrace.errors import ModelError
-from headrace.techniques.fusebatch.fusion import Fusion, Head, Unfusion, fused_channels, group_times, groups_of
-from headrace.techniques.fusebatch.network import check_factors
-from headrace.techniques.fusebatch.transfer import copy_body, copy_head
+from headrace.techniques.fusebatch.fused_network import FusedNetwork
+from headrace.techniques.fusebatch.fusion import fused_channels, group_times, groups_of
+from headrace.techniques.fusebatch.model import FuseBatchModel
 
+# What a network is told of one image beside its text: size (SDXL), class, guidance (latent consistency), other images.
 _OF_ONE_IMAGE = ("addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim")
+_TEXT_ALONE = (None, "text_proj")  # of encoder_hid_dim_type
 
 
-class FusedUNet2DConditionModel(ModelMixin, ConfigMixin):
-    """`FusedUNet` (equations 3 to 6) around diffusers' `UNet2DConditionModel`. The paper has none with text.
+class FusedUNet2DConditionModel(FusedNetwork):
+    """A fused `UNet2DConditionModel`: see `FusedNetwork`. The paper has none with text.
 
     How K prompts reach one body: their tokens [B, K*L, D] stand one after another, and a learned embedding of the index
-    j is added to those of prompt j, so that cross-attention reads all of them and knows whose each is. `unet` is the
-    configuration of one image's network. Raises `ModelError` for a factor below 2 and for a network with embeddings of
-    one image beside its text (size, class, guidance).
+    j is added to those of prompt j, so that cross-attention reads all of them and knows whose each is.
     """
 
-    __module__ = "headrace"
-    _supports_gradient_checkpointing = True
+    def __init__(self, unet: Mapping[str, Any], factor: int, kernel_size: int = 3) -> None:
+        """`unet` is the configuration of the network of one image.
 
-    @register_to_config
-    def __init__(self, factor: int, unet: Mapping[str, Any], kernel_size: int = 3) -> None:
-        super().__init__()
-        check_factors([factor])
-        settings = {name: value for name, value in unet.items() if not name.startswith("_")}
-        own = [name for name in _OF_ONE_IMAGE if settings.get(name) is not None]
-        if factor == 1 or own or settings.get("norm_num_groups", 32) is None:
-            what = f"K = {factor}" if factor == 1 else f"{own[0]} = {settings[own[0]]!r}" if own else "no norm"
-            raise ModelError(
-                f"a UNet2DConditionModel with {what} cannot be fused", "Use K = 2 or more and a network of text alone"
-            )
-        channels = settings.get("in_channels", 4)
-        self.body = UNet2DConditionModel(**{**settings, "in_channels": fused_channels(channels)})
-        self.fusion = Fusion(channels, factor, kernel_size)
-        self.head = Head.taken_from(self.body)
-        self.unfusion = Unfusion(self.body.config.block_out_channels[0], factor)
-        width = self.body.config.encoder_hid_dim or self.body.config.cross_attention_dim
-        self.index_embedding = nn.Parameter(0.02 * torch.randn(factor, 1, width))
+        Raises `ModelError`, before it is built, for one that is told more of an image than its text (size, class,
+        guidance), and for one without a norm in its head or with text of several widths.
+        """
+        channels = unet.get("in_channels", 4)
+        check_can_be_fused(unet)
+        body = UNet2DConditionModel(**{**unet, "in_channels": fused_channels(channels)})
+        super().__init__(body, channels, factor, kernel_size)
+        self.index_embedding = nn.Parameter(0.02 * torch.randn(factor, 1, _text_width(unet)))
 
     @override
     def forward(
@@ -58,28 +47,73 @@ class FusedUNet2DConditionModel(ModelMixin, ConfigMixin):
         timestep: torch.Tensor | float,
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None = None,
-        return_dict: bool = True,
-    ) -> UNet2DConditionOutput | tuple[torch.Tensor]:
+    ) -> torch.Tensor:
         """[B*K, C, h, w] and text [B*K, L, D], its mask [B*K, L] -> [B*K, C_out, h, w]; times as in `FusedUNet`.
 
         Raises `ValueError` where the rows are not a multiple of K.
         """
-        factor = len(self.index_embedding)
-        groups = groups_of(len(sample), factor)
-        text = (encoder_hidden_states.unflatten(0, (groups, factor)) + self.index_embedding).flatten(1, 2)
+        groups = groups_of(len(sample), self.factor)
+        text = (encoder_hidden_states.unflatten(0, (groups, self.factor)) + self.index_embedding).flatten(1, 2)
         mask = None if encoder_attention_mask is None else encoder_attention_mask.reshape(groups, -1)
-        features = self.body(
-            self.fusion(sample),
-            group_times(timestep, sample, factor),
-            text,
-            encoder_attention_mask=mask,
-            return_dict=False,
-        )[0]
-        output = torch.stack([self.head(image) for image in self.unfusion.each(features)], 1).flatten(0, 1)
+        times = group_times(timestep, sample, self.factor)
+        features = self.body(self.fusion(sample), times, text, encoder_attention_mask=mask, return_dict=False)[0]
+        return self.images(features).flatten(0, 1)
+
+
+class FuseBatchUNet2DConditionModel(FuseBatchModel):
+    """A `UNet2DConditionModel` for K = 1, a `FusedUNet2DConditionModel` for every other K: see `FuseBatchModel`."""
+
+    # As which a folder's model_index.json and `import` know it.
+    __module__ = "headrace"
+    of_one = UNet2DConditionModel
+    of_several = FusedUNet2DConditionModel
+    stands_for = "UNet2DConditionModel"
+
+    @override
+    @classmethod
+    def check_unet(cls, unet: Mapping[str, Any]) -> None:
+        check_can_be_fused(unet)
+
+    @override
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None = None,
+        fusion: int | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DConditionOutput | tuple[torch.Tensor]:
+        """[N, C, h, w] and text [N, L, D], its mask [N, L] -> [N, C_out, h, w]: each K = `fusion` rows as one.
+
+        Rows, times and K, and what is raised, are as in `FuseBatchUNet2DModel`.
+        """
+        network = self.network_for(fusion)
+        given = sample, timestep, encoder_hidden_states
+        if isinstance(network, FusedUNet2DConditionModel):
+            output = network(*given, encoder_attention_mask)
+        else:
+            output = network(*given, encoder_attention_mask=encoder_attention_mask, return_dict=False)[0]
         return UNet2DConditionOutput(sample=output) if return_dict else (output,)
 
-    def initialise_from(self, vanilla: UNet2DConditionModel) -> None:
-        """Takes over a trained network of one image, all but `conv_in`. Raises as `FusedUNet.initialise_from` does."""
-        copy_body(vanilla, self.body)
-        copy_head(vanilla, self.head)
-        self.unfusion.start_as_identity()
+
+def check_can_be_fused(unet: Mapping[str, Any]) -> None:
+    """Raises `ModelError` for a configuration that `FusedUNet2DConditionModel` refuses."""
+    own = [f"{name} = {unet[name]!r}" for name in _OF_ONE_IMAGE if unet.get(name) is not None]
+    if unet.get("encoder_hid_dim_type") not in _TEXT_ALONE:
+        own.append(f"encoder_hid_dim_type = {unet['encoder_hid_dim_type']!r}")
+    if not isinstance(_text_width(unet), int):
+        own.append(f"cross_attention_dim = {_text_width(unet)!r}")
+    if unet.get("norm_num_groups", 32) is None:
+        own.append("norm_num_groups = None")
+    if own:
+        raise ModelError(
+            f"a UNet2DConditionModel with {own[0]} cannot be fused: K images share one body, which is told their texts "
+            "and one timestep, and nothing else",
+            "Use a network of text alone, such as that of Stable Diffusion 1.x or 2.x",
+        )
+
+
+def _text_width(unet: Mapping[str, Any]) -> Any:
+    """Of the text that the network is given: one number, for what can be fused."""
+    return unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)

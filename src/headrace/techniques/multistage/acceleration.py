@@ -14,7 +14,7 @@ from headrace.errors import ArtefactError
 from headrace.models.pipelines.base import Pipeline
 from headrace.plan import Plan
 from headrace.techniques.multistage.artefact import StagesArtefact
-from headrace.techniques.multistage.schedule import assign
+from headrace.techniques.multistage.schedule import Stages, assign
 
 # Recipes give boundaries to three digits.
 _SAME = 5e-4
@@ -42,13 +42,13 @@ class StagesAcceleration:
         Raises `ArtefactError` where the network has no decoders for stages, or was trained with other boundaries: each
         of its decoders knows the noise levels of its own stage alone.
         """
-        trained: Any = getattr(pipeline.network, "stages", None)
-        if "stage" not in pipeline.columns or trained is None:
+        network: Any = pipeline.network
+        if "stage" not in pipeline.columns:
             raise ArtefactError(
                 f"{pipeline.name} has one decoder, so there are no stages to assign",
                 "Load a model that was trained with stages",
             )
-        stages = self.artefact.stages
+        stages, trained = self.artefact.stages, Stages(network.config["boundaries"])
         if trained.count != stages.count or not np.allclose(trained.boundaries, stages.boundaries, rtol=0, atol=_SAME):
             raise ArtefactError(
                 f"the artefact divides stages at {stages.boundaries}, and {pipeline.name} was trained with "

@@ -57,7 +57,10 @@ class Decoder(nn.Module):
             skips = skips[: -self.layers]
         output = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         # There the network predicts in units of its noise level, as diffusers has it.
-        return output / features.timestep[:, None, None, None] if self.fourier else output
+        if not self.fourier:
+            return output
+        times = features.timestep.repeat_interleave(len(output) // len(features.timestep))
+        return output / times[:, None, None, None]
 
 
 def widths_of(unet: Mapping[str, Any], decoder: int | Sequence[int]) -> tuple[int, ...]:

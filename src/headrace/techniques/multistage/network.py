@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from typing_extensions import override
 
-from headrace.errors import ModelError
+from headrace.errors import ModelError, PlanError
 from headrace.plan import Plan
 from headrace.techniques.multistage.decoder import Decoder, check, widths_of, without_attention
 from headrace.techniques.multistage.encoder import Encoder
@@ -39,6 +39,9 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
 
     # As which a folder's model_index.json and `import` know it.
     __module__ = "headrace"
+    # What it is called as, and what of a plan it is told beside that.
+    stands_for = "UNet2DModel"
+    columns = frozenset({"stage"})
     _supports_gradient_checkpointing = True
 
     @register_to_config
@@ -124,7 +127,9 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
             else:
                 features = shared.between(begin, end)
             parts.append(self.stage_decoders[stage](features))
-        output = torch.cat(parts)[back]
+        answers = torch.cat(parts)
+        # One for each row; several, that stand together, where the decoders were fused for several images.
+        output = answers.unflatten(0, (len(sample), -1))[back].flatten(0, 1)
         return output + self._nothing_of(set(stages.tolist())) if self._learns else output
 
     @property
@@ -160,6 +165,16 @@ class MultistageUNet2DModel(ModelMixin, ConfigMixin):
     def decide(self, plan: Plan) -> Plan:
         """The plan with the stage of each row, by this model's boundaries. Raises `PlanError` as `assign` does."""
         return assign(plan, self.stages)
+
+    def check(self, plan: Plan) -> None:
+        """Raises `PlanError` for a plan with stages that there is no decoder for."""
+        wrong = np.flatnonzero(plan.stage >= self.stages.count)
+        if wrong.size:
+            raise PlanError(
+                f"row {wrong[0]} of the plan is of stage {plan.stage[wrong[0]]}, and the network has "
+                f"{self.stages.count} decoders",
+                f"Use stages 0 to {self.stages.count - 1}",
+            )
 
     @torch.no_grad()
     def initialise_from(self, unified: UNet2DModel) -> None:

@@ -62,10 +62,10 @@ class DenoisingObjective(Objective):
         early = self.process.early(self.process.levels(batch["uniform"]), low.share)
         found = []
         if not early.all():
-            part = _items(batch, ~early)
+            part = items(batch, ~early)
             found.append(self.errors(part))
         if early.any():
-            part = _items(batch, early)
+            part = items(batch, early)
             clean = low.clean(part, self.space.clean(part))
             found.append(self._errors(clean, low.corner(part["noise"]), part))
         error, weight = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -81,7 +81,7 @@ class DenoisingObjective(Objective):
         return len(self.space.images)
 
 
-def _items(batch: Batch, chosen: torch.Tensor) -> Batch:
+def items(batch: Batch, chosen: torch.Tensor) -> Batch:
     """The items of a batch where bool [B] says so."""
     where = chosen.nonzero().flatten()
     return {name: values[where] for name, values in batch.items()}

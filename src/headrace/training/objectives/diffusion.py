@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDPMPipeline, LDMPipeline
 from PIL import Image
+from torch import nn
 from typing_extensions import override
 
 from headrace.engine import Engine, EngineSettings
@@ -21,11 +23,13 @@ from headrace.plan.trace import trace
 from headrace.request import Request
 from headrace.techniques.multistage.schedule import Stages
 from headrace.training.data import ImageSet
+from headrace.training.denoising_work import count_parts
+from headrace.training.early_stopping import EarlyStopping
 from headrace.training.export import save_component
 from headrace.training.groups import check_batch, check_enough, spread_groups
 from headrace.training.network import build_network
-from headrace.training.objectives.denoising import DenoisingObjective
-from headrace.training.objectives.objective import Batch
+from headrace.training.objectives.denoising import DenoisingObjective, items
+from headrace.training.objectives.objective import Batch, Losses
 from headrace.training.processes.build import build_process
 from headrace.training.processes.process import Noised
 from headrace.training.spaces.autoencoders import load_autoencoder, pictures_of, read_autoencoder
@@ -34,11 +38,14 @@ from headrace.training.spaces.latent import LatentSpace
 from headrace.training.spaces.low_resolution import make_low_resolution
 from headrace.training.spaces.space import PixelSpace, Space
 from headrace.training.tables.diffusion import DiffusionPhase
+from headrace.training.work import Work
 
 _SHOWN = 40
 _COLUMNS = 10
 _SCORED = 500
 _TOGETHER = 50
+# Behind the name of a part, for its pictures at low size.
+_LOW = "_low"
 
 
 class DiffusionObjective(DenoisingObjective):
@@ -57,8 +64,20 @@ class DiffusionObjective(DenoisingObjective):
         check_groups(phase, data, self.space)
         self.phase, self.data = phase, data
         self.unet = build_network(phase, self.space.shape)
-        self.stages: Stages | None = None if phase.stages is None else self.unet.stages
+        self.stages = None if phase.stages is None else Stages(self.unet.config["boundaries"])
         self.low = make_low_resolution(phase.low_resolution, self.space, self.unet)
+        self.stopping = self._stopping()
+        self._counted: dict[str, tuple[int, float]] | None = None
+
+    def _stopping(self) -> EarlyStopping | None:
+        """Of the separate networks, where the recipe has patience."""
+        table = self.phase.stages
+        if table is None or table.patience is None:
+            return None
+        if self.data.held_out is None:
+            raise RecipeError("stages.patience is set, and there are no pictures to score", "Set data.held_out")
+        pairs = zip(self.unet.encoders, self.unet.stage_decoders, strict=True)
+        return EarlyStopping([nn.ModuleList(pair) for pair in pairs], table.patience)
 
     @property
     @override
@@ -70,6 +89,15 @@ class DiffusionObjective(DenoisingObjective):
         """What the space needs of these pictures; `labels`: int64 [B], for a class-conditional network."""
         return self.data_batch(indices, self.unet.device) | self._labels(self.data, torch.from_numpy(indices))
 
+    @override
+    def draws(self, count: int, generator: torch.Generator) -> Batch:
+        """What the process needs; `unlabelled` [B] as well where labels are left out at times."""
+        drawn = super().draws(count, generator)
+        if self.phase.class_dropout == 0:
+            return drawn
+        share = torch.rand(count, generator=generator, device=generator.device)
+        return drawn | {"unlabelled": share < self.phase.class_dropout}
+
     def _labels(self, data: ImageSet, where: torch.Tensor) -> Batch:
         if self.phase.classes is None or data.labels is None:
             return {}
@@ -78,8 +106,77 @@ class DiffusionObjective(DenoisingObjective):
     @override
     def predict(self, noised: Noised, batch: Batch) -> torch.Tensor:
         labels = batch.get("labels")
+        if labels is not None and "unlabelled" in batch:
+            labels = labels.masked_fill(batch["unlabelled"], self.unet.config["null_class"])
         options = {} if self.stages is None else {"stage": self._stage_of(batch["uniform"], self.stages)}
         return self.unet(noised.input, noised.timestep, class_labels=labels, return_dict=False, **options)[0]
+
+    @override
+    def forward(self, batch: Batch) -> Losses:
+        """As `DenoisingObjective`; items of a stage that has stopped count as 0 in the loss and are not evaluated."""
+        stopped = [] if self.stopping is None else list(self.stopping.stops)
+        if not stopped or self.stages is None:
+            return super().forward(batch)
+        learns = torch.from_numpy(~np.isin(self._stage_of(batch["uniform"], self.stages), stopped))
+        if not learns.any():
+            nothing = torch.stack([0.0 * parameter.sum() for parameter in self.trainable()]).sum()
+            return {"loss": nothing, "unweighted": nothing.detach()}
+        losses = super().forward(items(batch, learns.to(batch["uniform"].device)))
+        return losses | {"loss": losses["loss"] * learns.float().mean().item()}
+
+    @override
+    def work(self, steps: int) -> dict[str, Work]:
+        stops = {} if self.stopping is None else {f"stage_{one}": step for one, step in self.stopping.stops.items()}
+        return {
+            name: Work(macs, share, min(steps, stops.get(name.removesuffix(_LOW), steps)))
+            for name, (macs, share) in self._parts().items()
+        }
+
+    def _parts(self) -> dict[str, tuple[int, float]]:
+        if self._counted is None:
+            self._counted = count_parts(self._part_of, self._evaluated, self.group)
+        return self._counted
+
+    def _part_of(self, uniform: torch.Tensor) -> list[str]:
+        """[B] names of what an item with such a draw goes through: its stage, at full or at low size."""
+        stages = [] if self.stages is None else self._stage_of(uniform, self.stages).tolist()
+        names = [f"stage_{stage}" for stage in stages] or ["network"] * len(uniform)
+        if self.low is None:
+            return names
+        early = self.process.early(self.process.levels(uniform), self.low.share).tolist()
+        return [name + _LOW if low else name for name, low in zip(names, early, strict=True)]
+
+    def _evaluated(self, draw: float) -> object:
+        """A forward pass of one group of nothing."""
+        device, shape = self.unet.device, self.space.shape
+        uniform = torch.full((self.phase.fusion,), draw, device=device)
+        clean = torch.zeros((len(uniform), shape.channels, shape.size, shape.size), device=device)
+        if self._part_of(uniform.cpu())[0].endswith(_LOW) and self.low is not None:
+            clean = self.low.corner(clean)
+        noised = self.process.noised(clean, clean, self.process.levels(uniform))
+        labels = {} if self.phase.classes is None else {"labels": torch.zeros(len(uniform), dtype=torch.long)}
+        return self.predict(noised, {"uniform": uniform, **{name: value.to(device) for name, value in labels.items()}})
+
+    @property
+    @override
+    def stops_early(self) -> bool:
+        return self.stopping is not None
+
+    @property
+    @override
+    def over(self) -> bool:
+        return self.stopping is not None and self.stopping.over
+
+    @override
+    def judge(self, step: int, scores: Mapping[str, float]) -> list[str]:
+        if self.stopping is None or self.stages is None:
+            return []
+        names = {stage: f"held_out_loss_{stage}" for stage in range(self.stages.count)}
+        return self.stopping.judge({stage: scores[name] for stage, name in names.items() if name in scores}, step)
+
+    @override
+    def held(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        return [] if self.stopping is None else self.stopping.held()
 
     def _stage_of(self, uniform: torch.Tensor, stages: Stages) -> np.ndarray:
         """[B] on the host: the decoder of each item, by its noise level."""
@@ -121,7 +218,10 @@ class DiffusionObjective(DenoisingObjective):
         count, groups = len(where), len(where) // self.group
         space = self.space.over(data.images[where])
         generator = torch.Generator().manual_seed(0)
-        draws = self.draws(count, generator) | {"mirrored": torch.zeros(count, dtype=torch.bool)}
+        nothing = torch.zeros(count, dtype=torch.bool)
+        draws = self.draws(count, generator) | {"mirrored": nothing}
+        if "unlabelled" in draws:
+            draws["unlabelled"] = nothing
         levels = (torch.randperm(groups, generator=generator) + 0.5) / groups  # every one its share
         draws["uniform"] = levels.repeat_interleave(self.group)
         errors = []

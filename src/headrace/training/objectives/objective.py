@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+
+from headrace.training.work import Work
 
 Batch = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
@@ -56,6 +59,28 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the trained components, float32 and each by rename, into the diffusers folder being built."""
+
+    def work(self, steps: int) -> dict[str, Work]:
+        """What so many steps have cost, by part of the network; empty where nobody counted."""
+        return {}
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether a part of it may stop learning before the loop ends."""
+        return False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left that learns."""
+        return False
+
+    def judge(self, step: int, scores: Mapping[str, float]) -> list[str]:
+        """Told the scores of a step while the averaged weights are in place: what it decides, as lines for people."""
+        return []
+
+    def held(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """Parameters that learn no more, each with the value that it has from now on."""
+        return []
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that the optimiser moves, in a fixed order."""

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from typing_extensions import override
 
 from headrace.engine import Engine, EngineSettings
-from headrace.errors import RecipeError
 from headrace.models.pipelines.text import StableDiffusionPipeline as StableDiffusionAdapter
 from headrace.pictures.grid import image_grid
 from headrace.pictures.spread import spread
 from headrace.request import Request
 from headrace.training.data import ImageSet
 from headrace.training.export import save_component
+from headrace.training.groups import check_enough
 from headrace.training.objectives.denoising import DenoisingObjective
 from headrace.training.objectives.objective import Batch
 from headrace.training.pretrained import copy_frozen_parts, read_pretrained
@@ -29,6 +28,7 @@ from headrace.training.spaces.autoencoders import load_autoencoder
 from headrace.training.spaces.latent import LatentSpace
 from headrace.training.spaces.low_resolution import make_low_resolution
 from headrace.training.tables.text_to_image import TextToImagePhase
+from headrace.training.text_networks import build_networks, continued
 from headrace.training.tokenizer import train_tokenizer
 
 _SHOWN = 16
@@ -39,9 +39,11 @@ class TextToImageObjective(DenoisingObjective):
     """What the phase's process asks of a network on cached latents, given a caption.
 
     Captions are padded to the tokenizer's full length without a mask: that is what `StableDiffusionPipeline` feeds.
+    With `fusion` = K > 1 the network takes groups of K pictures, each with its caption, at one noise level (FuseBatch).
     """
 
     def __init__(self, phase: TextToImagePhase, data: ImageSet, folder: Path) -> None:
+        check_enough(data, phase.fusion)
         found = None if phase.initial is None else read_pretrained(phase.initial)
         autoencoder = load_autoencoder(folder) if found is None else found.autoencoder
         space = LatentSpace(autoencoder, data.images, flip=False)  # captions may speak of left and right
@@ -51,7 +53,8 @@ class TextToImageObjective(DenoisingObjective):
             self.tokenizer = train_tokenizer(data.captions, phase.vocabulary, phase.max_tokens, folder / "tokenizer")
             self.text_encoder, self.unet = build_networks(phase, self.tokenizer)
         else:
-            self.tokenizer, self.text_encoder, self.unet = found.tokenizer, found.text_encoder, found.unet
+            self.tokenizer, self.text_encoder = found.tokenizer, found.text_encoder
+            self.unet = continued(phase, found.unet)
             copy_frozen_parts(phase.initial, found, folder)
             if not (folder / "unet").is_dir():
                 self.export(folder)  # from here on the run continues without the model that it starts from
@@ -59,6 +62,12 @@ class TextToImageObjective(DenoisingObjective):
         self.low = make_low_resolution(phase.low_resolution, space, self.unet)
         self.empty = self.tokenize([""])[0]
         self.tokens = self.tokenize(data.captions)
+
+    @property
+    @override
+    def group(self) -> int:
+        """Pictures that share an evaluation of the network."""
+        return self.phase.fusion
 
     def tokenize(self, captions: Sequence[str]) -> torch.Tensor:
         """Int64 [N, max_tokens], padded and truncated as the pipeline does."""
@@ -75,9 +84,13 @@ class TextToImageObjective(DenoisingObjective):
 
     @override
     def draws(self, count: int, generator: torch.Generator) -> Batch:
-        """Those of the process and the space; `dropped` bool [B]: captions left out, so that guidance is possible."""
-        coin = torch.rand(count, generator=generator, device=generator.device)
-        return super().draws(count, generator) | {"dropped": coin < self.phase.caption_dropout}
+        """Those of the process and the space; `dropped` bool [B]: captions left out, so that guidance is possible.
+
+        A group's captions are left out together: in guidance, too, groups are of one branch.
+        """
+        coin = torch.rand(count // self.group, generator=generator, device=generator.device)
+        dropped = (coin < self.phase.caption_dropout).repeat_interleave(self.group)
+        return super().draws(count, generator) | {"dropped": dropped}
 
     @override
     def predict(self, noised: Noised, batch: Batch) -> torch.Tensor:
@@ -134,23 +147,3 @@ class TextToImageObjective(DenoisingObjective):
         save_component(self.unet, folder / "unet")
         save_component(self.text_encoder, folder / "text_encoder")
         save_component(self.process.solver, folder / "scheduler")
-
-
-def build_networks(phase: TextToImagePhase, tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """The networks that the recipe describes. Raises `RecipeError` when a library refuses them."""
-    text = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": tokenizer.model_max_length,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        **phase.text_encoder,
-    }
-    try:
-        text_encoder = CLIPTextModel(CLIPTextConfig(**text))
-        unet = UNet2DConditionModel(cross_attention_dim=text_encoder.config.hidden_size, **phase.network)
-        return text_encoder, unet
-    except (TypeError, ValueError) as error:
-        raise RecipeError(
-            f"the networks of the recipe are refused: {error}", "See diffusers and transformers"
-        ) from None

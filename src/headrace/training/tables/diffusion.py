@@ -33,6 +33,12 @@ class DiffusionPhase(FusedPhase):
         None, description="model folder with the autoencoder of latents; none: that of an earlier phase"
     )
     classes: int | None = Field(None, ge=2, description="number of classes; none: unconditional")
+    class_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of pictures learnt without their class, so that the model can be guided (0.1 is usual)",
+    )
     flip: bool = Field(True, description="mirror half of the pictures")
     initial: str | None = Field(None, description="model folder whose weights are taken where names and shapes agree")
     low_resolution: LowResolutionTable | None = Field(None, description="learn the noisy part of denoising at low size")
@@ -41,10 +47,21 @@ class DiffusionPhase(FusedPhase):
 
     @field_validator("stages")
     @classmethod
-    def _evaluates_single_pictures(cls, stages: StagesTable | None, info: ValidationInfo) -> StagesTable | None:
-        if stages is not None and info.data.get("fusion", 1) > 1:
-            raise ValueError("a network that fuses pictures has one decoder: leave stages or fusion out")
+    def _has_no_grid(cls, stages: StagesTable | None, info: ValidationInfo) -> StagesTable | None:
+        if stages is not None and info.data.get("fusion_kind") == "patch-grid":
+            raise ValueError("a patch grid is of a plain network: leave stages out, or fuse as FuseBatch does")
+        if stages is not None and stages.patience is not None:
+            for chosen, name in ((info.data["fusion"] > 1, "fusion"), (info.data["loop"].cycles > 1, "loop.cycles")):
+                if chosen:
+                    raise ValueError(f"networks that stop early have no {name}: leave it or patience out")
         return stages
+
+    @field_validator("class_dropout")
+    @classmethod
+    def _has_classes_to_leave_out(cls, share: float, info: ValidationInfo) -> float:
+        if share and info.data.get("classes") is None:
+            raise ValueError("there are no classes to leave out: set classes")
+        return share
 
     @field_validator("fusion_kind")
     @classmethod

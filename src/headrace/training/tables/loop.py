@@ -34,6 +34,9 @@ class LoopTable(Table):
     max_minutes: float | None = Field(None, gt=0, description="ends the phase earlier; the decay follows the clock")
     log_every: int = Field(10, ge=1, description="steps between lines of the log")
     sample_every: int = Field(1000, ge=1, description="steps between sample grids and scores")
+    keep_models: bool = Field(
+        False, description="keep the model of every sample grid, float16, under models/ of the phase's folder"
+    )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     tensorboard: bool = Field(False, description="also log for TensorBoard, with the extra of that name")
     keep_checkpoints: int = Field(2, ge=1, description="older checkpoints are removed")

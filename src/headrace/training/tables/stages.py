@@ -34,6 +34,19 @@ class StagesTable(Table):
         True, description="false: an encoder for each decoder, the separate networks that the paper compares with"
     )
 
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="separate networks: one stops learning when its loss on data.held_out has not fallen in so many "
+        "scorings (loop.sample_every), and has the weights of its best one; none: all learn to the end",
+    )
+
+    @model_validator(mode="after")
+    def _stops_what_is_separate(self) -> Self:
+        if self.patience is not None and self.shared:
+            raise ValueError("patience is for separate networks: a decoder cannot stop while its encoder learns on")
+        return self
+
     @model_validator(mode="after")
     def _says_where_stages_begin(self) -> Self:
         if (self.boundaries is None) == (self.artefact is None):

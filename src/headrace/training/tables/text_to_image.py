@@ -6,17 +6,19 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from headrace.training.tables.loop import LoopTable
+from headrace.training.tables.fusion import FusedPhase
 from headrace.training.tables.low_resolution import LowResolutionTable
 from headrace.training.tables.processes import ProcessTable, VariancePreservingTable
-from headrace.training.tables.table import Table
 
 
-class TextToImagePhase(Table):
-    """Trains a latent U-Net and its text encoder against a frozen autoencoder, anew or from a trained model."""
+class TextToImagePhase(FusedPhase):
+    """Trains a latent U-Net and its text encoder against a frozen autoencoder, anew or from a trained model.
+
+    With `fusion` = K > 1 the network takes groups of K pictures, each with its own caption (FuseBatch). Networks of
+    several K go into one model (`headrace fuse`) where they have one text encoder: `train_text_encoder` = false.
+    """
 
     objective: Literal["text-to-image"]
-    loop: LoopTable
     network: dict[str, Any] = Field(default_factory=dict, description="arguments of diffusers' UNet2DConditionModel")
     text_encoder: dict[str, Any] = Field(default_factory=dict, description="arguments of transformers' CLIPTextConfig")
     process: ProcessTable = Field(
