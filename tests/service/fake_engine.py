@@ -22,7 +22,21 @@ import numpy as np
 
 from headrace.errors import ExecutionError, ModelError, RequestError
 from headrace.service.messages import (
-    Beat, Begin, Broken, Drop, Dropped, Entered, Fell, Made, Planned, Ready, Saved, Shown, Stop, Submit, Turned,
+    Beat,
+    Begin,
+    Broken,
+    Drop,
+    Dropped,
+    Entered,
+    Fell,
+    Made,
+    Planned,
+    Ready,
+    Saved,
+    Shown,
+    Stop,
+    Submit,
+    Turned,
 )  # fmt: skip
 from headrace.service.model_card import AccelerationCard, ModelCard
 from headrace.service.status import RoundSeen, RowSeen

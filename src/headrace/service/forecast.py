@@ -66,7 +66,8 @@ def finishes(works: Sequence[Work], slots: int, pace: Pace) -> list[float]:
 
     Every resident moves one row on in every round. Who waits is admitted by priority, then in order, as soon as there
     is room; the first one that does not fit holds the rest back. Where all have the same cost and one slot each, more
-    work makes nobody earlier, but for decodings that change places.
+    work makes nobody earlier, but for decodings that change places. Whoever comes later is not foreseen, and makes
+    rounds longer.
     """
     waiting = [index for index, work in enumerate(works) if not work.resident]
     waiting.sort(key=lambda index: -works[index].priority)

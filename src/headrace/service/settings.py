@@ -47,8 +47,8 @@ class ServiceSettings:
         max_wait_s: a wish is refused where the picture would take longer than this, seconds.
         checkpoint_rows: a snapshot of a wish is kept every so many of its rows. At 4, taking and sending them is 0.2%
             of the rounds' time (measured: `emoji`, 8 in slots, 14 kB each), and a fault costs 4 rows at most.
-        stall_s: seconds without a sign of life, or in one round, after which the process counts as hung. Rounds that
-            are expected to be long may take ten times what is expected.
+        stall_s: seconds without a sign of life, or in one round, after which the process counts as hung; where longer
+            rounds were seen, ten times the longest. Raise it for models whose rounds may take minutes.
         start_s: seconds that a start may take.
         failed_starts: after so many in a row the service gives up.
         backoff_s: wait before the second start in a row that may fail; it doubles from there, up to a minute.
@@ -84,7 +84,7 @@ class ServiceSettings:
     queue_bytes: int = 256 << 20
     max_wait_s: float = 120.0
     checkpoint_rows: int = 4
-    stall_s: float = 60.0
+    stall_s: float = 180.0
     start_s: float = 600.0
     failed_starts: int = 5
     backoff_s: float = 0.5
