@@ -27,7 +27,6 @@ With `--url` it measures that server instead, at multiples of its own capacity, 
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ from headrace.benchmarks.registry import BenchOptions
 from headrace.benchmarks.throughput import describe_device
 from headrace.errors import HeadraceError
 from headrace.evaluation.machine import machine_name
-from headrace.files import write_file
+from headrace.files import write_json
 
 if TYPE_CHECKING:
     from headrace.benchmarks._serving.measure import Scale
@@ -78,7 +77,6 @@ def run(options: BenchOptions, console: Console, scale: Scale | None = None) -> 
     console.print(summary_line(study), highlight=False)
     figures = {**study.figures(), **about}
     if options.out is not None:
-        text = json.dumps({**figures, **study.details()}, indent=1) + "\n"
-        write_file(options.out / "serving.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(options.out / "serving.json", {**figures, **study.details()}, indent=1)
         plot(study, options.out / "serving.png")
     return figures

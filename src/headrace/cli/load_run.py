@@ -19,7 +19,7 @@ from headrace.benchmarks._progress import bars
 from headrace.cli.arrival_words import DRAWN, rate_of, sizes_of, steps_of
 from headrace.cli.pictures import prepare_folder
 from headrace.errors import HeadraceError, TraceError
-from headrace.files import write_file
+from headrace.files import write_json
 from headrace.serving.arrivals import Mix, burst, poisson
 from headrace.serving.trace import Trace, load_trace
 
@@ -137,5 +137,5 @@ def _times(*seconds: float | None) -> str:
 
 
 def _write(out: Path, figures: Summary, outcomes: Sequence[Outcome]) -> None:
-    text = json.dumps({**figures.to_dict(), "outcomes": [one.to_dict() for one in outcomes]}, indent=1) + "\n"
-    write_file(out / "load.json", lambda path: path.write_text(text, encoding="utf-8"))
+    details = {**figures.to_dict(), "outcomes": [one.to_dict() for one in outcomes]}
+    write_json(out / "load.json", details, indent=1)
