@@ -17,6 +17,7 @@
 #   START         nothing, or a model that all start from: an embedded name or a folder of a unified network (nothing)
 #   POINTS        models that are kept and evaluated on the way, and scorings of early stopping (10)
 #   PATIENCE      scorings without a lower held-out loss after which a separate network stops (2)
+#   AT            models that are evaluated, as shares of the steps, such as "0.5 0.9 1" (all POINTS)
 #   SAMPLES       pictures of each evaluation (1000), SETTING its solver and steps (dpm++2m:20)
 #   STEPS         of every variant, in place of MINUTES: for a trial
 #   OVERRIDES     further KEY=VALUE for headrace train, such as "data.limit=500" for a trial
@@ -25,7 +26,7 @@
 set -euo pipefail
 
 TRAIN=${TRAIN:-cifar10-train.parquet} TEST=${TEST:-cifar10-test.parquet}
-MINUTES=${MINUTES:-60} EQUAL=${EQUAL:-time} START=${START:-nothing} STEPS=${STEPS:-}
+MINUTES=${MINUTES:-60} EQUAL=${EQUAL:-time} START=${START:-nothing} STEPS=${STEPS:-} AT=${AT:-}
 POINTS=${POINTS:-10} PATIENCE=${PATIENCE:-2} SAMPLES=${SAMPLES:-1000} SETTING=${SETTING:-dpm++2m:20}
 OVERRIDES=${OVERRIDES:-} EVALUATE=${EVALUATE:---data-samples 10000}
 HEADRACE=${HEADRACE:-headrace} PYTHON=${PYTHON:-python}
@@ -122,9 +123,19 @@ steps_of() { # VARIANT; kept, so that a run that is taken up goes to the same en
     cat "$file"
 }
 
+models_of() { # VARIANT; those to evaluate, the last first
+    local folder=$out/$1/run/diffusion/models
+    find "$folder" -maxdepth 1 -name 'step-*' | "$PYTHON" -c '
+import sys
+steps = {int(line.rsplit("-", 1)[1]): line.strip() for line in sys.stdin}
+shares = sys.argv[1].split() or [step / max(steps) for step in steps]
+chosen = {min(steps, key=lambda step: abs(step - float(share) * max(steps))) for share in shares}
+print(*(steps[step] for step in sorted(chosen, reverse=True)), sep="\n")' "$AT"
+}
+
 evaluate() { # VARIANT
     local model step report
-    for model in "$out/$1"/run/diffusion/models/step-*; do
+    for model in $(models_of "$1"); do
         step=${model##*step-}
         report=$out/$1/reports/$step.json
         [ -e "$report" ] && continue

@@ -4,8 +4,6 @@ import json
 
 import diffusers
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tiny_recipes
 import torch
@@ -28,16 +26,6 @@ PROCESSES = {
     "flow matching": {"kind": "flow-matching", "times": "logit-normal"},
 }
 LOOP = tiny_recipes.LOOP | {"batch_size": 4}
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    """Eight pictures of three classes."""
-    images = [tiny_recipes.encoded(picture) for picture in tiny_recipes.pictures()]
-    images = images + images[:2]
-    columns = {"image": images, "label": [number % 3 for number in range(len(images))]}
-    pq.write_table(pa.table(columns), tmp_path / "labelled.parquet")
-    return tmp_path / "labelled.parquet"
 
 
 @pytest.mark.parametrize("fusion", [2, 4])

@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tiny_recipes
 import torch
@@ -17,16 +15,6 @@ from headrace.techniques.fusebatch.collection import collect, write
 from headrace.training.run import RunOptions, train
 
 STAGES = {"boundaries": [0.3, 0.6], "decoders": [16, 8, [4, 8]]}
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    """Eight pictures of three classes."""
-    images = [tiny_recipes.encoded(picture) for picture in tiny_recipes.pictures()]
-    images = images + images[:2]
-    columns = {"image": images, "label": [number % 3 for number in range(len(images))]}
-    pq.write_table(pa.table(columns), tmp_path / "labelled.parquet")
-    return tmp_path / "labelled.parquet"
 
 
 @pytest.mark.parametrize(

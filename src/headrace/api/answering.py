@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,15 @@ class Answering:
             "guidance_scale": request.guidance_scale, "height": self.asked.size[0], "width": self.asked.size[1],
             "seed": request.seed, "acceleration": self.asked.acceleration, "headrace": software(),
         }  # fmt: skip
+
+
+def answer_body(data: Sequence[Mapping[str, Any]], asked: Generation, rows: int) -> dict[str, Any]:
+    """An answer with its pictures' entries, for which `rows` rows were evaluated, in the words of OpenAI's API."""
+    return {
+        "created": now(), "data": list(data), "background": "opaque", "output_format": asked.encoding.picture_format,
+        "quality": None if asked.quality == "auto" else asked.quality, "size": asked.written_size,
+        "usage": usage(rows),
+    }  # fmt: skip
 
 
 def usage(rows: int) -> dict[str, Any]:

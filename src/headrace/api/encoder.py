@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
-from PIL import Image
-
+from headrace.pictures.image import to_image
 from headrace.pictures.labelled import PictureFormat, encode_labelled
 from headrace.service.events import Pixels
 
@@ -62,6 +61,5 @@ class Encoder:
 def encode_pixels(pixels: Pixels, settings: Mapping[str, Any], encoding: Encoding) -> Encoded:
     """The file of one picture [H, W, 1 or 3 channels]."""
     begun = perf_counter()
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    data = encode_labelled(image, settings, encoding.picture_format, encoding.quality)
+    data = encode_labelled(to_image(pixels), settings, encoding.picture_format, encoding.quality)
     return Encoded(data, perf_counter() - begun)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headrace.api.answering import Answering, Done, now, usage
+from headrace.api.answering import Answering, Done, answer_body, now, usage
 from headrace.api.context import ApiContext, Context
 from headrace.api.encoder import MEDIA_TYPES, Encoded
 from headrace.api.errors import ApiError, api_error, documented
@@ -148,12 +148,7 @@ async def _answer(done: list[Done], asked: Generation, context: ApiContext, requ
         for place, one in enumerate(done):
             where = {"url": f"{base}/v1/pictures/{names[place]}"} if asked.as_url else {"b64_json": one.encoded.base64}
             data.append({**where, "headrace": one.settings})
-        answer = {
-            "created": now(), "data": data, "background": "opaque", "output_format": asked.encoding.picture_format,
-            "quality": None if asked.quality == "auto" else asked.quality, "size": asked.written_size,
-            "usage": usage(sum(one.rows for one in done)),
-        }  # fmt: skip
-        return json.dumps(answer).encode("ascii")
+        return json.dumps(answer_body(data, asked, sum(one.rows for one in done))).encode("ascii")
 
     size = sum(len(one.encoded.data) for one in done)
     # Handing a small one over takes longer than writing it.

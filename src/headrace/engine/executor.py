@@ -68,10 +68,10 @@ class Executor:
                 nothing_else = not (advance.calls or admitted or decoder.ended > ended)
                 self._take_in(decoder.settle(wait=nothing_else or not decoder.lane.concurrent), finished)
         return RoundReport(
-            advance.rows, advance.network_rows, advance.body_rows, advance.calls,
+            len(advance.moved), advance.network_rows, advance.body_rows, advance.calls,
             len(finished), len(self.admission.jobs), len(self._pool),
             len(beside) + len(after), decoder.ended - ended, admitted, tuple(finished),
-            RoundTimes(begun, rows_done, calls),
+            RoundTimes(begun, rows_done, calls), tuple(advance.moved),
         )  # fmt: skip
 
     def _admit(self, order: Order, finished: list[int]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from headrace.engine.round_times import RoundTimes
 from headrace.errors import HeadraceError
+from headrace.pictures.image import to_image
 from headrace.plan.plan import Plan
 from headrace.request import Request
 
@@ -50,11 +51,7 @@ class Result:
         if self.error is not None:
             raise self.error
         assert self.pixels is not None
-        return [_image(pixels) for pixels in (self.pixels, *self.others)]
-
-
-def _image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return [to_image(pixels) for pixels in (self.pixels, *self.others)]
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,7 @@ class RoundReport:
         admitted: tickets that got a slot, in that order.
         finished_tickets: those of `finished`.
         times: when its parts began and ended.
+        moved: tickets whose row was evaluated, one each of `rows`.
     """
 
     rows: int = 0
@@ -89,6 +87,7 @@ class RoundReport:
     admitted: tuple[int, ...] = ()
     finished_tickets: tuple[int, ...] = ()
     times: RoundTimes | None = None
+    moved: tuple[int, ...] = ()
 
     @property
     def unet_s(self) -> float:

@@ -39,15 +39,15 @@ class Call:
 
 @dataclass
 class Advance:
-    """What one round's denoising did, and the slots that failed in it. The counts are `RoundReport`'s.
+    """What one round's denoising did, and the slots that failed in it. Counts and `moved` are `RoundReport`'s.
 
     `predictions` are those that previews are due of.
     """
 
-    rows: int = 0
     network_rows: int = 0
     body_rows: int = 0
     calls: int = 0
+    moved: list[int] = field(default_factory=list)
     failures: list[tuple[Slot, HeadraceError]] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ class Rounds:
         if failure is not None:
             self._recover(call, failure, done)
             return
-        done.rows += len(slots)
+        done.moved += [slot.job.number for slot in slots]
         done.network_rows += batch.network_rows
         done.body_rows += len(rows) // call.fusion
         done.calls += 1

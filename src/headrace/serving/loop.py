@@ -86,7 +86,8 @@ class Loop:
         job = self._engine.prepare(request, plan, acceleration=acceleration, snapshot=snapshot, previews=count)
         begun = job.plan if snapshot is None else plan or self._engine.plan(request, acceleration)
         task = task_of(job, self._engine.pipeline.size(job.request), arrived, begun)
-        entry = Entry(job, replace(task, priority=priority, deadline=deadline), Pending(job.number), previews=previews)
+        task = replace(task, priority=priority, deadline=deadline)
+        entry = Entry(job, task, Pending(job.number, begun), previews=previews)
         with self._changed:
             if self._closed:
                 raise ServingError("the loop was stopped", "Start another one")

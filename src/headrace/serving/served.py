@@ -40,11 +40,17 @@ class Served:
 
 
 class Pending(Future[Served]):
-    """What will become of a request; `number` is its ticket in the loop and its engine."""
+    """What will become of a request.
 
-    def __init__(self, number: int) -> None:
+    Attributes:
+        number: its ticket in the loop and its engine.
+        begun: the plan that it began with, before any fault.
+    """
+
+    def __init__(self, number: int, begun: Plan) -> None:
         super().__init__()
         self.number = number
+        self.begun = begun
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,7 @@ def batches(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """The newest first."""
-    found = access.shelf.batches.page(after, limit + 1)
-    data = [batch_body(record) for record in found[:limit]]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return BatchList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+    return BatchList.of([batch_body(record) for record in access.shelf.batches.page(after, limit + 1)], limit)
 
 
 @router.get("/v1/batches/{batch_id}", summary="How far a batch is")

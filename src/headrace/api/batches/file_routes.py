@@ -42,9 +42,7 @@ def files(
 ) -> FileList:
     """Those that were uploaded, and those that batches gave."""
     found = access.shelf.files.page(after, limit + 1, order == "desc", purpose)
-    data = [file_body(record) for record in found[:limit]]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return FileList(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+    return FileList.of([file_body(record) for record in found], limit)
 
 
 @router.get("/v1/files/{file_id}", summary="A file")

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from headrace.api.answering import Answering, Done, now, usage
+from headrace.api.answering import Answering, Done, answer_body
 from headrace.api.batches.answer import answered, failed, in_file, keep_pictures
 from headrace.api.batches.records import BatchRecord, LineRecord
 from headrace.api.context import ApiContext
@@ -59,12 +59,7 @@ async def make(
     await asyncio.to_thread(keep_pictures, folder, files)
     rows = sum(done.rows for done in made)
     data = [_entry(name, done, asked, batch) for (name, _), done in zip(files, made, strict=True)]
-    body = {
-        "created": now(), "data": data, "background": "opaque", "output_format": kind,
-        "quality": None if asked.quality == "auto" else asked.quality, "size": asked.written_size,
-        "usage": usage(rows),
-    }  # fmt: skip
-    return answered(line, body, sum(len(data) for _, data in files)), rows
+    return answered(line, answer_body(data, asked, rows), sum(len(data) for _, data in files)), rows
 
 
 async def _made(asked: Generation, answering: Answering, context: ApiContext) -> list[Done]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -26,14 +26,28 @@ class FileBody(BaseModel):
     status: Literal["processed"] = "processed"
 
 
-class FileList(BaseModel):
-    """Some files; `has_more` behind `last_id`."""
+Body = TypeVar("Body", "FileBody", "BatchBody")
+
+
+class Page(BaseModel, Generic[Body]):
+    """A page of a list; `has_more` behind `last_id`."""
 
     object: Literal["list"] = "list"
-    data: list[FileBody]
+    data: list[Body]
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+    @classmethod
+    def of(cls, found: list[Body], limit: int) -> Self:
+        """Of at most `limit`; one more was looked for, to know whether there is."""
+        data = found[:limit]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=data, first_id=first, last_id=last, has_more=len(found) > limit)
+
+
+class FileList(Page[FileBody]):
+    """Some files."""
 
 
 class FileDeleted(BaseModel):
@@ -127,14 +141,8 @@ class BatchBody(BaseModel):
     metadata: dict[str, str] | None
 
 
-class BatchList(BaseModel):
-    """Some batches, the newest first; `has_more` behind `last_id`."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchBody]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class BatchList(Page[BatchBody]):
+    """Some batches, the newest first."""
 
 
 def checked_metadata(values: dict[str, str] | None) -> None:

@@ -101,9 +101,8 @@ class Attendant:
                 )
                 self._asked[future.number] = _Asked(asked, future, 0 if snapshot is None else snapshot.row)
                 self._numbers[asked.ticket] = future.number
-                plan = engine.plan(request, acceleration)
-                guided = int((plan.guidance != 1).sum())
-                self._wire.send(Planned(asked.ticket, len(plan), guided, engine.pipeline.size(request)))
+                guided = int((future.begun.guidance != 1).sum())
+                self._wire.send(Planned(asked.ticket, len(future.begun), guided, engine.pipeline.size(request)))
         except HeadraceError as error:
             if self._loop.failure is None:
                 self._wire.send(Fell(asked.ticket, _of_the_request(error)))

@@ -99,5 +99,5 @@ def _class_names(model: str) -> tuple[str, ...]:
 def _created(model: str) -> int:
     try:
         return int(os.stat(Path(find(model)) / "model_index.json").st_mtime)
-    except (ModelError, HeadraceError, OSError):
+    except (HeadraceError, OSError):
         return 0

@@ -16,10 +16,7 @@ def round_seen(
 ) -> RoundSeen:
     """What a round did to the wishes that have `tickets`; `seconds` is left at 0."""
     there = {task.number: task for task in (*state.waiting, *state.denoising, *state.decoding)}
-    running = {task.number for task in state.denoising} | set(report.admitted)
-    # One that goes on from a snapshot of its last row is admitted, and has none left to run.
-    moved = [there[number] for number in decided.rows if number in running and number in there]
-    moved = [task for task in moved if task.rows_left]
+    moved = [there[number] for number in report.moved if number in there]
     decoded = [there[number] for number in decided.decode if number in there]
     names = tickets([task.number for task in (*moved, *decoded)])
     return RoundSeen(
