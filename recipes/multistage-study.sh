@@ -5,9 +5,10 @@
 #   recipes/multistage-study.sh FOLDER [VARIANT ...]     trains and evaluates into FOLDER; all variants where none is named
 #   recipes/multistage-study.sh list                     names them
 #
-# A run that was stopped is taken up where it was: give the same FOLDER. What is measured is in FOLDER/results.csv, a line
-# for each variant and each of POINTS models on the way: steps, 10^12 multiply-accumulates of training, Frechet distance.
-# The last table says how many of these each variant needed to come as near as the unified network's last model.
+# A run that was stopped is taken up where it was: give the same FOLDER. multistage-study.py then makes FOLDER/results.csv,
+# a line for each variant and each evaluated model (steps, 10^12 multiply-accumulates of training, losses, distances),
+# plots, and a table: how much training each variant needed to come as near as the unified network's last model. The
+# learning rate falls over the whole run, so models on the way are worse than a run that ends there.
 #
 # Settings are variables of the environment:
 #   TRAIN, TEST   CIFAR-10's parquet files (default: cifar10-train.parquet, cifar10-test.parquet)
@@ -145,35 +146,6 @@ evaluate() { # VARIANT
     done
 }
 
-summarise() {
-    "$PYTHON" - "$out" $names <<'PYTHON'
-import csv, json, pathlib, sys
-out, names = pathlib.Path(sys.argv[1]), sys.argv[2:]
-found = {}
-for name in names:
-    log = out / name / "run" / "diffusion" / "log.csv"
-    if not log.exists():
-        continue
-    spent = {int(float(row["step"])): row["training_tmac"] for row in csv.DictReader(log.open())}
-    for report in sorted((out / name / "reports").glob("*.json")):
-        figures = json.loads(report.read_text())["figures"]
-        distance = next(one["value"] for one in figures if one["metric"] in ("fid", "frechet_distance"))
-        found.setdefault(name, []).append((int(report.stem), float(spent[int(report.stem)]), distance))
-with (out / "results.csv").open("w", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["variant", "step", "training_tmac", "frechet_distance"])
-    writer.writerows([name, *line] for name, lines in found.items() for line in lines)
-target = found["unified"][-1] if "unified" in found else None
-print(f"{'variant':16} {'steps':>8} {'TMAC':>10} {'FD':>8} {'best FD':>8} {'TMAC to unified FD':>19}")
-for name, lines in found.items():
-    reached = next((work for _, work, distance in lines if target and distance <= target[2]), None)
-    share = "not reached" if reached is None else f"{reached:.4g} ({reached / target[1]:.0%})"
-    step, work, distance = lines[-1]
-    best = min(distance for _, _, distance in lines)
-    print(f"{name:16} {step:8} {work:10.4g} {distance:8.3f} {best:8.3f} {share:>19}")
-PYTHON
-}
-
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 2; }
 [ "$1" = list ] && printf '%s\n' $names && exit
 out=$1
@@ -195,4 +167,4 @@ for name in $chosen; do
     fi
     evaluate "$name"
 done
-summarise
+"$PYTHON" "$recipes/multistage-study.py" "$out"

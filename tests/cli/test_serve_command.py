@@ -30,6 +30,7 @@ from headrace.errors import ModelNotFoundError, ServiceError
         (["emoji", "--host", "0.0.0.0"], ServiceError, "key"),
         (["emoji", "--dtype", "int8"], ServiceError, "int8"),
         (["emoji", "--policy", "best"], ServiceError, "best"),
+        (["emoji", "--standby", "--stall", "0"], ServiceError, "stall_s is 0"),
         (["emoji", "--host", "192.0.2.7", "--without-key"], ServiceError, "192.0.2.7"),
     ],
 )

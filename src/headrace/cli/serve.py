@@ -127,6 +127,22 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0, help="seconds that accepted pictures have on SIGTERM", rich_help_panel=_WORK)
     ] = 60.0,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="keep a second process at hand (some 400 MB), so that an engine that dies is replaced within seconds",
+            rich_help_panel=_WORK,
+        ),
+    ] = False,
+    stall: Annotated[
+        float,
+        typer.Option(
+            help="seconds in one round after which the engine counts as hung and is replaced; more for large models "
+            "on a CPU",
+            rich_help_panel=_WORK,
+        ),
+    ] = 180.0,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="several engines, on Ray Serve: one a GPU", rich_help_panel=_CLUSTER)
     ] = False,
@@ -188,6 +204,8 @@ def serve(
         "queue": queue,
         "max_wait_s": max_wait,
         "max_pixels": max_pixels,
+        "standby": standby,
+        "stall_s": stall,
     }
     many = cluster_of(cluster, replicas, autoscale, ray_address, drain)
     serve_model(Asked(model, host, port, drain, log_format_of(log_format), engine, api, many))

@@ -16,6 +16,7 @@ from headrace.training.board import check_tensorboard
 from headrace.training.checkpoint import checkpoints
 from headrace.training.data import ImageSet, load_images
 from headrace.training.export import export_pipeline, is_complete
+from headrace.training.kernels import keep_kernels
 from headrace.training.objectives.autoencoder import AutoencoderObjective
 from headrace.training.objectives.classifier import ClassifierObjective
 from headrace.training.objectives.diffusion import DiffusionObjective
@@ -64,6 +65,7 @@ def train(recipe: Recipe, options: RunOptions) -> Path:
         accelerator = make_accelerator(phase.loop)
         if accelerator.device.type == "cpu":
             keep_freed_memory()
+            keep_kernels()
         minutes = options.minutes or phase.loop.max_minutes
         seconds = None if minutes is None else 60 * minutes
         record = {"data": recipe.data.model_dump(mode="json"), **phase.model_dump(mode="json")}
