@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 VARIANTS = (
-    "unified", "separate", "separate-es", "separate-tp", "separate-es-tp", "multistage", "timestep", "snr", "gradient",
-    "gradient-small", "two-stages", "four-stages", "five-stages",
+    "unified", "separate", "separate-es", "separate-tp", "separate-es-tp", "multistage", "multistage-16", "timestep",
+    "snr", "gradient", "gradient-small", "two-stages", "four-stages", "five-stages",
 )  # fmt: skip
 METRICS = ("frechet_distance", "spatial_frechet_distance", "precision", "recall")
 LOSSES = ("held_out_loss", *(f"held_out_loss_{stage}" for stage in range(5)))
@@ -73,17 +73,26 @@ def show(found: dict[str, list[Line]]) -> None:
 
 
 def plot(folder: Path, found: dict[str, list[Line]]) -> None:
-    """Both distances against training, a line for each variant."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), METRICS[:2], strict=True):
-        for variant, lines in found.items():
-            work = [line["training_tmac"] for line in lines]
-            axes.plot(work, [line[metric] for line in lines], "o-", label=variant, linewidth=1.2, markersize=4)
-        axes.set_xlabel("10$^{12}$ multiply-accumulates of training")
-        axes.set_ylabel(metric.replace("_", " "))
-        axes.grid(alpha=0.3)
+    """Both distances of the last models as bars, and every variant's distance on its way."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
+    for axes, metric in zip(bars[:2], METRICS[:2], strict=True):
+        last = {variant: lines[-1][metric] for variant, lines in found.items()}
+        shades = ["#888888" if variant == "unified" else "#1f5fa8" for variant in last]
+        axes.bar_label(axes.barh(list(last), list(last.values()), color=shades), fmt="%.3g", padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel(metric.replace("_", " ") + ", last model")
+        axes.margins(x=0.15)
+    bars[1].set_yticklabels([])
+    for variant, lines in found.items():
+        work = [line["training_tmac"] for line in lines]
+        bars[2].plot(work, [line[METRICS[0]] for line in lines], "o-", label=variant, linewidth=1.2, markersize=4)
+    bars[2].set_xlabel("10$^{12}$ multiply-accumulates of training")
+    bars[2].set_ylabel(METRICS[0].replace("_", " "))
+    bars[2].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    for axes in bars:
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.grid(alpha=0.3, axis="x")
     figure.savefig(folder / "results.png", dpi=110)
 
 

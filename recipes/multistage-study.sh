@@ -33,9 +33,9 @@ OVERRIDES=${OVERRIDES:-} EVALUATE=${EVALUATE:---data-samples 10000}
 HEADRACE=${HEADRACE:-headrace} PYTHON=${PYTHON:-python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ACCELERATE_USE_CPU=true
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PROBED=20 # steps that are timed
+PROBED=80 # steps that are timed; the first make kernels for shapes that come again
 
-names="unified separate separate-es separate-tp separate-es-tp multistage
+names="unified separate separate-es separate-tp separate-es-tp multistage multistage-16
 timestep snr gradient gradient-small two-stages four-stages five-stages"
 
 # Recipe and changes of a variant, the recipe first. Widths behind an encoder of 32 are in the paper's proportions (192,
@@ -53,6 +53,8 @@ variant() {
     separate-tp) echo cifar10-separate-cpu.toml "$tailored" ;;
     separate-es-tp) echo cifar10-separate-cpu.toml "$tailored" "$early" ;;
     multistage) echo cifar10-multistage-cpu.toml ;; # cut by the optimal denoiser: 0.442 and 0.63
+    # A last decoder of twice the width: 8 of 32 channels is the paper's share, and few channels in all.
+    multistage-16) echo cifar10-multistage-cpu.toml "$stages.decoders=[48,32,16]" ;;
     # Table 4, with the paper's boundaries; gradient-small has those of the embedded model's gradients.
     timestep) echo cifar10-multistage-cpu.toml "$stages.boundaries=[0.33,0.67]" ;;
     snr) echo cifar10-multistage-cpu.toml "$stages.boundaries=[0.348,0.709]" ;;
