@@ -156,7 +156,7 @@ def test_a_full_disk_stops_the_run(produce, monkeypatch):
 
 def test_the_engine_runs_on_while_a_picture_is_written(produce, monkeypatch, tmp_path):
     """The first picture's thread waits for a request that comes later; the same request again waits for the file."""
-    later = threading.Event()
+    later, read = threading.Event(), threading.Event()
 
     def slow(path, image, settings):
         if settings["prompt"] == "a":
@@ -168,9 +168,11 @@ def test_the_engine_runs_on_while_a_picture_is_written(produce, monkeypatch, tmp
         yield '{"prompt": "b", "steps": 3}'
         yield '{"prompt": "a", "steps": 1}'
         yield '{"prompt": "c", "steps": 2}'
+        read.set()
 
     class Telling(FakePipeline):
         def evaluate(self, rows):
+            assert read.wait(20)  # else the first picture may be done before there is anything else to do
             if seen.pop(0) >= 3:
                 later.set()
             return super().evaluate(rows)

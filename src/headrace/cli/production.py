@@ -95,9 +95,12 @@ class Production:
         """Runs to the end of the stream. A job that fails is reported and the rest is done. Raises `OutputError`."""
         with self._writer:
             while True:
-                # Before the stream may have to be waited for, everything that is done is told of.
-                self._settle(self._writer.written(everything=not self._running))
-                self._fill(jobs)
+                self._settle(self._writer.written())
+                self._fill(jobs, wait=False)
+                if not self._running:
+                    # Before the stream may have to be waited for, everything that is done is told of.
+                    self._settle(self._writer.written(everything=True))
+                    self._fill(jobs, wait=True)
                 if self._running:
                     self._watcher.round(self._engine.step())
                     for result in self._engine.collect():
@@ -105,11 +108,11 @@ class Production:
                 elif jobs.exhausted and not self._writer.pending:
                     return self.tally
 
-    def _fill(self, jobs: Lookahead[Job | BadLine]) -> None:
+    def _fill(self, jobs: Lookahead[Job | BadLine], wait: bool) -> None:
         for _ in range(self._ahead):  # bounded: many finished pictures must not keep the engine waiting
             if len(self._running) >= self._ahead:
                 return
-            job = jobs.take(wait=not self._running)
+            job = jobs.take(wait=wait and not self._running)
             if job is None:
                 return
             self._start(job)
