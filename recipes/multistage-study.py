@@ -1,9 +1,10 @@
 """Tables and plots of what multistage-study.sh measured.
 
-    python recipes/multistage-study.py FOLDER
+    python recipes/multistage-study.py FOLDER [VARIANT ...]
 
 Writes FOLDER/results.csv, a line for each evaluated model, FOLDER/results.png and FOLDER/pictures.png, and prints a
 line for each variant: its last model, and the training it needed to come as near as the unified network's last one.
+Variants are shown in the order given; all that are there where none is named.
 """
 
 import csv
@@ -11,13 +12,10 @@ import json
 import sys
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-VARIANTS = (
-    "unified", "separate", "separate-es", "separate-tp", "separate-es-tp", "multistage", "multistage-16", "timestep",
-    "snr", "gradient", "gradient-small", "two-stages", "four-stages", "five-stages",
-)  # fmt: skip
 METRICS = ("frechet_distance", "spatial_frechet_distance", "precision", "recall")
 LOSSES = ("held_out_loss", *(f"held_out_loss_{stage}" for stage in range(5)))
 FIELDS = ("variant", "step", "training_tmac", *METRICS, *LOSSES)
@@ -35,7 +33,6 @@ def measured(folder: Path, variant: str) -> list[Line]:
     for report in sorted((folder / variant / "reports").glob("*.json")):
         step = int(report.stem)
         figures = {one["metric"]: one["value"] for one in json.loads(report.read_text())["figures"]}
-        figures.setdefault("frechet_distance", figures.get("fid"))
         known = {name: float(steps[step][name]) for name in ("training_tmac", *LOSSES) if steps[step].get(name)}
         lines.append({"variant": variant, "step": step, **known, **{name: figures.get(name) for name in METRICS}})
     return lines
@@ -76,6 +73,7 @@ def plot(folder: Path, found: dict[str, list[Line]]) -> None:
     """Both distances of the last models as bars, and every variant's distance on its way."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
+    bars[2].set_prop_cycle(color=colormaps["tab20"].colors)  # ten colours are too few
     for axes, metric in zip(bars[:2], METRICS[:2], strict=True):
         last = {variant: lines[-1][metric] for variant, lines in found.items()}
         shades = ["#888888" if variant == "unified" else "#1f5fa8" for variant in last]
@@ -111,9 +109,10 @@ def show_pictures(folder: Path, found: dict[str, list[Line]]) -> None:
     figure.savefig(folder / "pictures.png", dpi=110)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, variants: list[str]) -> None:
     """Everything, of what is there by now."""
-    found = {variant: lines for variant in VARIANTS if (lines := measured(folder, variant))}
+    variants = variants or sorted(reports.parent.name for reports in folder.glob("*/reports"))
+    found = {variant: lines for variant in variants if (lines := measured(folder, variant))}
     if not found:
         sys.exit(f"nothing was measured in {folder} yet: run multistage-study.sh {folder}")
     write(folder, found)
@@ -123,6 +122,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

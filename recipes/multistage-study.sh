@@ -169,4 +169,5 @@ for name in $chosen; do
     fi
     evaluate "$name"
 done
-"$PYTHON" "$recipes/multistage-study.py" "$out"
+# shellcheck disable=SC2086  # a list of words
+"$PYTHON" "$recipes/multistage-study.py" "$out" $names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +83,10 @@ class Answering:
         }  # fmt: skip
 
 
-def answer_body(data: Sequence[Mapping[str, Any]], asked: Generation, rows: int) -> dict[str, Any]:
+def answer_body(data: list[dict[str, Any]], asked: Generation, rows: int) -> dict[str, Any]:
     """An answer with its pictures' entries, for which `rows` rows were evaluated, in the words of OpenAI's API."""
     return {
-        "created": now(), "data": list(data), "background": "opaque", "output_format": asked.encoding.picture_format,
+        "created": now(), "data": data, "background": "opaque", "output_format": asked.encoding.picture_format,
         "quality": None if asked.quality == "auto" else asked.quality, "size": asked.written_size,
         "usage": usage(rows),
     }  # fmt: skip

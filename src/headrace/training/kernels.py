@@ -1,8 +1,8 @@
 """oneDNN, told to keep the kernels that it makes.
 
 It makes one for every shape that an operation is called with, and forgets the oldest beyond 1,024. A batch that spans
-stages gives each decoder another number of pictures every time: training's forward and backward passes then take up to
-a fifth longer, for kernels that are made over and over (`docs/results/multistage.md`).
+stages gives each decoder another number of pictures every time: training's forward and backward passes then take 20 to
+30% longer, for kernels that are made over and over (`docs/results/multistage.md`).
 """
 
 from __future__ import annotations
